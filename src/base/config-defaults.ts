@@ -1,0 +1,35 @@
+/** The value of every setting that nobody set, and why it is this one. */
+export const configDefaults = {
+  log: {
+    /** Enough to follow every job; `debug` adds each tool call. */
+    level: 'info',
+  },
+  exports: {
+    /** The shape that operators know: one conf.d file per export, stock nbd-server. `storage-daemon` is faster. */
+    backend: 'nbd-server',
+  },
+  jobs: {
+    /** One transfer saturates two cores; a second one hides the latency of the first. */
+    max_concurrent: 2,
+    /** A frozen application must not wait for ever on a command that hangs. */
+    hook_timeout_s: 120,
+  },
+  chain: {
+    /** Beyond this every read walks too many tables; the next backup becomes a full. */
+    max_depth: 30,
+  },
+  repository: {
+    /** Left free so that manifests and the catalogue can always be written and a delete can run. */
+    reserve_bytes: 64 * 1024 * 1024,
+  },
+  mounts: {
+    /** Needs only loop and FUSE, which every kernel has; `kernel-nbd` wants the nbd module. */
+    mode: 'loop',
+    /** The seed documents ask for one hour without use. */
+    idle_timeout_s: 3600,
+    /** Each mount is a storage daemon of about 25 MiB. */
+    max: 16,
+    /** A hostile file system could make journal replay write without end; honest ones write some MiB. */
+    overlay_limit_bytes: 1024 * 1024 * 1024,
+  },
+} as const;

@@ -1,0 +1,32 @@
+import { z } from 'zod';
+import { configDefaults as d } from './config-defaults.ts';
+
+const seconds = z.number().int().min(1);
+
+/** Every setting there is. Unknown keys are errors: a misspelt setting must not be silently ignored. */
+export const configSchema = z.strictObject({
+  log: z.strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default(d.log.level) }).prefault({}),
+  exports: z
+    .strictObject({ backend: z.enum(['nbd-server', 'storage-daemon']).default(d.exports.backend) })
+    .prefault({}),
+  jobs: z
+    .strictObject({
+      max_concurrent: z.number().int().min(1).max(64).default(d.jobs.max_concurrent),
+      hook_timeout_s: seconds.default(d.jobs.hook_timeout_s),
+    })
+    .prefault({}),
+  chain: z.strictObject({ max_depth: z.number().int().min(1).max(200).default(d.chain.max_depth) }).prefault({}),
+  repository: z
+    .strictObject({ reserve_bytes: z.number().int().min(0).default(d.repository.reserve_bytes) })
+    .prefault({}),
+  mounts: z
+    .strictObject({
+      mode: z.enum(['loop', 'kernel-nbd']).default(d.mounts.mode),
+      idle_timeout_s: seconds.default(d.mounts.idle_timeout_s),
+      max: z.number().int().min(1).max(256).default(d.mounts.max),
+      overlay_limit_bytes: z.number().int().min(1).default(d.mounts.overlay_limit_bytes),
+    })
+    .prefault({}),
+});
+
+export type Config = z.infer<typeof configSchema>;

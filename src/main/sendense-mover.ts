@@ -1,0 +1,74 @@
+/**
+ * Moves one disk into one export, as a process of its own: a hanging source or a crash here never takes the
+ * daemon along. The job comes as a line on stdin, progress goes out as lines on stdout. When stdin closes,
+ * nobody wants the result any more.
+ */
+import { createInterface } from 'node:readline';
+import { toSendenseError } from '../base/sendense-error.ts';
+import { openReader } from '../nbd/mover/block-reader.ts';
+import { DigestPool } from '../nbd/mover/digest-pool.ts';
+import { type MoveProgress, moveDisk, slotsFor } from '../nbd/mover/move-disk.ts';
+import type { MoverMessage, MoverSpec } from '../nbd/mover/mover-spec.ts';
+import { ParentRows } from '../nbd/mover/parent-rows.ts';
+import { RowWriter } from '../nbd/mover/rows.ts';
+import { WrittenMap } from '../nbd/mover/written-map.ts';
+
+const PROGRESS_INTERVAL_MS = 250;
+/** Two hash faster than any disk or socket here delivers. */
+const WORKERS = 2;
+
+const say = (message: MoverMessage) => process.stdout.write(`${JSON.stringify(message)}\n`);
+
+async function move(spec: MoverSpec, signal: AbortSignal, progress: MoveProgress): Promise<void> {
+  await using source = await openReader(spec.source);
+  await using pool = new DigestPool(slotsFor(spec.tuning, spec.parent !== null), WORKERS);
+  await using parentRows = new ParentRows(spec.parent?.rowFiles ?? []);
+  const rows = new RowWriter(spec.rowFile);
+  const written = new WrittenMap(source.sizeBytes);
+  try {
+    await moveDisk({
+      source,
+      target: spec.target,
+      tuning: spec.tuning,
+      parent: spec.parent === null ? null : { rows: parentRows, sizeBytes: spec.parent.sizeBytes },
+      parentLayers: spec.parent?.layers ?? [],
+      pool,
+      rows,
+      written,
+      progress,
+      signal,
+    });
+    await rows.close();
+  } catch (error) {
+    await rows.abandon();
+    throw error;
+  }
+  await written.save(spec.writtenFile);
+}
+
+async function main(): Promise<void> {
+  const aborter = new AbortController();
+  const lines = createInterface({ input: process.stdin });
+  process.on('SIGTERM', () => aborter.abort());
+  const spec = await new Promise<MoverSpec>((resolve, reject) => {
+    // written by our own daemon, from the type above
+    lines.once('line', (line) => resolve(JSON.parse(line) as MoverSpec));
+    lines.once('close', () => reject(new Error('no job on stdin')));
+  });
+  lines.once('close', () => aborter.abort());
+  const progress: MoveProgress = { processedBytes: 0, readBytes: 0, writtenBytes: 0, reconnects: 0 };
+  const timer = setInterval(() => say({ type: 'progress', progress }), PROGRESS_INTERVAL_MS);
+  try {
+    await move(spec, aborter.signal, progress);
+    say({ type: 'done', progress });
+  } catch (error) {
+    const { code, fields } = toSendenseError(error);
+    say({ type: 'failed', code, fields });
+  } finally {
+    clearInterval(timer);
+  }
+  // stdin may still be open; the answer has been given
+  process.stdout.end(() => process.exit(0));
+}
+
+await main();

@@ -1,0 +1,111 @@
+import type { WorkItem } from './block-plan.ts';
+import type { Row, RowWriter } from './rows.ts';
+
+interface Entry {
+  readonly item: WorkItem;
+  row: Row | null;
+  state: 'taken' | 'done' | 'flushed';
+  bytes: number;
+}
+
+export interface TakenItem {
+  readonly sequence: number;
+  readonly item: WorkItem;
+  /** Part of it may have been written before. */
+  readonly isReplay: boolean;
+}
+
+/**
+ * Remembers every item from the moment it is taken until its writes are flushed. Rows go out only then, in
+ * order; after a lost connection everything that was not flushed is done again (writes are idempotent).
+ */
+export class FlushLedger {
+  readonly #plan: AsyncIterator<WorkItem>;
+  readonly #rows: RowWriter;
+  readonly #entries = new Map<number, Entry>();
+  #replay: number[] = [];
+  #nextSequence = 0;
+  #emitted = 0;
+  #planEnded = false;
+  #taking: Promise<unknown> = Promise.resolve();
+  unflushedBytes = 0;
+
+  constructor(plan: AsyncIterable<WorkItem>, rows: RowWriter) {
+    this.#plan = plan[Symbol.asyncIterator]();
+    this.#rows = rows;
+  }
+
+  /** How many items wait for a flush. */
+  get waiting(): number {
+    return this.#entries.size;
+  }
+
+  /** The next item; null at the end. Lanes may call it at once, it hands out in order. */
+  take(): Promise<TakenItem | null> {
+    const taken = this.#taking.then(() => this.#takeNext());
+    this.#taking = taken.catch(() => undefined);
+    return taken;
+  }
+
+  async #takeNext(): Promise<TakenItem | null> {
+    const again = this.#replay.shift();
+    if (again !== undefined) {
+      const entry = this.#entries.get(again);
+      if (entry) return { sequence: again, item: entry.item, isReplay: true };
+    }
+    if (this.#planEnded) return null;
+    const next = await this.#plan.next();
+    if (next.done) {
+      this.#planEnded = true;
+      return null;
+    }
+    const sequence = this.#nextSequence;
+    this.#nextSequence += 1;
+    this.#entries.set(sequence, { item: next.value, row: null, state: 'taken', bytes: 0 });
+    return { sequence, item: next.value, isReplay: false };
+  }
+
+  /** The item is written (not yet flushed). @param row null when the parent's row still holds */
+  done(sequence: number, row: Row | null, bytesWritten: number): void {
+    const entry = this.#entries.get(sequence);
+    if (!entry) return;
+    entry.row = row;
+    entry.bytes = bytesWritten;
+    // what wrote nothing needs no flush, but its row still waits for its turn
+    entry.state = bytesWritten === 0 ? 'flushed' : 'done';
+    this.unflushedBytes += bytesWritten;
+  }
+
+  /** Flushes through `flush`, then lets the rows go that are proven to be on disk. */
+  async flushed(flush: () => Promise<void>): Promise<void> {
+    const covered = [...this.#entries].filter(([, entry]) => entry.state === 'done');
+    if (covered.length > 0) await flush();
+    for (const [, entry] of covered) {
+      entry.state = 'flushed';
+      this.unflushedBytes -= entry.bytes;
+    }
+    await this.#emit();
+  }
+
+  /** After a lost connection: everything not flushed is handed out again. @returns those items */
+  replayUnflushed(): WorkItem[] {
+    const lost = [...this.#entries].filter(([, entry]) => entry.state !== 'flushed').sort(([a], [b]) => a - b);
+    for (const [, entry] of lost) {
+      if (entry.state === 'done') this.unflushedBytes -= entry.bytes;
+      entry.state = 'taken';
+      entry.row = null;
+    }
+    this.#replay = lost.map(([sequence]) => sequence);
+    return lost.map(([, entry]) => entry.item);
+  }
+
+  async #emit(): Promise<void> {
+    for (;;) {
+      const entry = this.#entries.get(this.#emitted);
+      if (entry?.state !== 'flushed') return;
+      this.#entries.delete(this.#emitted);
+      this.#emitted += 1;
+      if (entry.row) await this.#rows.write(entry.row);
+    }
+  }
+}

@@ -1,0 +1,24 @@
+import type { ErrorFields } from '../../base/sendense-error.ts';
+import type { NbdEndpoint } from '../client/nbd-connection.ts';
+import type { TransferTuning } from '../exports/export-backend.ts';
+import type { SourceSpec } from './block-reader.ts';
+import type { MoveProgress } from './move-disk.ts';
+
+/** The job of a mover process: one line of JSON on its stdin. */
+export interface MoverSpec {
+  readonly source: SourceSpec;
+  readonly target: NbdEndpoint;
+  readonly tuning: TransferTuning;
+  /** Row files and names of the parent layers, newest first; null for a full. */
+  readonly parent: { readonly rowFiles: readonly string[]; readonly layers: readonly string[]; readonly sizeBytes: number } | null;
+  /** Where the rows go. */
+  readonly rowFile: string;
+  /** Where the map of written steps goes. */
+  readonly writtenFile: string;
+}
+
+/** Lines of JSON on the mover's stdout. */
+export type MoverMessage =
+  | { readonly type: 'progress'; readonly progress: MoveProgress }
+  | { readonly type: 'done'; readonly progress: MoveProgress }
+  | { readonly type: 'failed'; readonly code: string; readonly fields: ErrorFields };

@@ -1,0 +1,87 @@
+import { run } from '../base/process.ts';
+import { asFilename, type ImageNode, loneLayer } from './block-graph.ts';
+
+/** Time limit for operations that read or write a whole disk; cancel ends them earlier. */
+const WHOLE_DISK_TIMEOUT_MS = 7 * 24 * 3600 * 1000;
+
+/** 64 KiB: the usual granularity of dirty bitmaps, and little waste for scattered writes. */
+export const CLUSTER_BYTES = 64 * 1024;
+
+/**
+ * Creates an empty layer. The backing name is stored as given and not opened.
+ * @param sizeBytes virtual size, a multiple of 512
+ */
+export async function createLayer(path: string, sizeBytes: number, backingName: string | null): Promise<void> {
+  const backing = backingName === null ? [] : ['-u', '-b', backingName, '-F', 'qcow2'];
+  const options = `compat=1.1,cluster_size=${CLUSTER_BYTES},lazy_refcounts=off`;
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', options, ...backing, path, String(sizeBytes)]);
+}
+
+export type CheckResult = { readonly clean: true; readonly leaks: boolean } | { readonly clean: false; readonly detail: string };
+
+/** `qemu-img check` of one layer without its parents. Leaked clusters waste space but lose nothing. */
+export async function checkLayer(path: string, signal?: AbortSignal): Promise<CheckResult> {
+  const result = await run('qemu-img', ['check', '-q', asFilename(loneLayer(path))], {
+    okExitCodes: [0, 1, 2, 3],
+    timeoutMs: WHOLE_DISK_TIMEOUT_MS,
+    ...(signal === undefined ? {} : { signal }),
+  });
+  if (result.exitCode === 0) return { clean: true, leaks: false };
+  if (result.exitCode === 3) return { clean: true, leaks: true };
+  return { clean: false, detail: `${result.stdout}${result.stderr}`.trim().slice(-500) };
+}
+
+/** Gives leaked clusters back (after a killed writer); touches no data. */
+export async function repairLeaks(path: string): Promise<void> {
+  await run('qemu-img', ['check', '-q', '-f', 'qcow2', '-r', 'leaks', path], { timeoutMs: WHOLE_DISK_TIMEOUT_MS, okExitCodes: [0, 3] });
+}
+
+export interface MapExtent {
+  readonly offset: number;
+  readonly length: number;
+  /** Present in the image itself, as data or as explicit zeros. */
+  readonly present: boolean;
+  /** Reads as zeros. */
+  readonly zero: boolean;
+}
+
+/** Streams the allocation map of an image, in order and without gaps. */
+export async function mapImage(image: ImageNode, onExtent: (extent: MapExtent) => void, signal?: AbortSignal): Promise<void> {
+  await run('qemu-img', ['map', '--output=json', asFilename(image)], {
+    timeoutMs: WHOLE_DISK_TIMEOUT_MS,
+    ...(signal === undefined ? {} : { signal }),
+    onLine: (line) => {
+      // one object a line, as `[{ "start": 0, …},` … `{…}]`
+      const text = line.trim().replace(/^\[/, '').replace(/[\],]+$/, '');
+      if (text === '') return;
+      const entry = JSON.parse(text) as { start: number; length: number; present?: boolean; zero: boolean; data: boolean };
+      onExtent({ offset: entry.start, length: entry.length, present: entry.present ?? entry.data, zero: entry.zero });
+    },
+  });
+}
+
+export type OutputFormat = 'raw' | 'qcow2';
+
+export interface ConvertOptions {
+  readonly source: ImageNode;
+  readonly target: string;
+  readonly format: OutputFormat;
+  /** Called with 0…1. */
+  readonly onProgress: (fraction: number) => void;
+  readonly signal: AbortSignal;
+}
+
+/** Copies the guest's bytes of an image into a new file; holes stay holes. */
+export async function convertImage(options: ConvertOptions): Promise<void> {
+  // writeback: the flush at the end reaches the disk, unlike the default "unsafe"
+  const args = ['convert', '-p', '-t', 'writeback', '-W', '-m', '8', '-O', options.format];
+  await run('qemu-img', [...args, asFilename(options.source), options.target], {
+    signal: options.signal,
+    timeoutMs: WHOLE_DISK_TIMEOUT_MS,
+    splitAtCarriageReturn: true,
+    onLine: (line) => {
+      const match = /\(([\d.]+)\/100%\)/.exec(line);
+      if (match) options.onProgress(Number(match[1]) / 100);
+    },
+  });
+}
