@@ -1,0 +1,31 @@
+import { OWNER_VARIABLE } from '../base/owned-processes.ts';
+import { run } from '../base/process.ts';
+import { hasCode, messageOf, SendenseError } from '../base/sendense-error.ts';
+
+interface HookRequest {
+  readonly hook: 'before' | 'after';
+  readonly command: string;
+  readonly vm: string;
+  readonly backupId: string;
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Runs an operator's command with the shell, as it was typed. It learns the machine and the backup from its
+ * environment.
+ * @throws HOOK_FAILED, CANCELLED
+ */
+export async function runHook(request: HookRequest): Promise<void> {
+  try {
+    await run('/bin/sh', ['-c', request.command], {
+      timeoutMs: request.timeoutMs,
+      // a service that the command starts is not ours to clean up
+      env: { [OWNER_VARIABLE]: undefined, SENDENSE_VM: request.vm, SENDENSE_BACKUP_ID: request.backupId, SENDENSE_HOOK: request.hook },
+      ...(request.signal === undefined ? {} : { signal: request.signal }),
+    });
+  } catch (error) {
+    if (hasCode(error, 'CANCELLED')) throw error;
+    throw new SendenseError('HOOK_FAILED', { hook: request.hook, vm: request.vm, detail: messageOf(error) }, error);
+  }
+}

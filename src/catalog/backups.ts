@@ -1,0 +1,170 @@
+import type { ErrorReport } from '../base/sendense-error.ts';
+import type { LayerType } from '../nbd/exports/export-name.ts';
+import type { Db } from './open-catalog.ts';
+
+export type JobStatus = 'pending' | 'running' | 'completed' | 'failed' | 'cancelled';
+
+export interface BackupDisk {
+  readonly diskIndex: number;
+  readonly diskKey: string;
+  readonly type: LayerType;
+  readonly reason: string | null;
+  readonly layer: string;
+  readonly parentLayer: string | null;
+  readonly parentBackupId: string | null;
+  readonly sizeBytes: number;
+  readonly writtenBytes: number;
+  readonly fileBytes: number;
+  readonly damage: string | null;
+  readonly fingerprint: string | null;
+}
+
+export interface Backup {
+  readonly id: string;
+  readonly jobId: string;
+  readonly contextId: string;
+  readonly vmName: string;
+  readonly type: LayerType;
+  readonly status: JobStatus;
+  readonly repositoryId: string;
+  readonly consistency: string;
+  readonly bytesTransferred: number;
+  readonly totalBytes: number;
+  readonly error: ErrorReport | null;
+  readonly createdAt: string;
+  readonly startedAt: string | null;
+  readonly completedAt: string | null;
+  readonly disks: readonly BackupDisk[];
+}
+
+interface BackupRow {
+  id: string;
+  job_id: string;
+  vm_context_id: string;
+  vm_name: string;
+  backup_type: LayerType;
+  status: JobStatus;
+  repository_id: string;
+  consistency: string;
+  bytes_transferred: number;
+  total_bytes: number;
+  error: string | null;
+  created_at: string;
+  started_at: string | null;
+  completed_at: string | null;
+}
+
+interface DiskRow {
+  disk_index: number;
+  disk_key: string;
+  backup_type: LayerType;
+  reason: string | null;
+  layer: string;
+  parent_layer: string | null;
+  parent_backup_id: string | null;
+  size_bytes: number;
+  written_bytes: number;
+  file_bytes: number;
+  damage: string | null;
+  fingerprint: string | null;
+}
+
+export interface BackupFilter {
+  readonly contextId?: string;
+  readonly status?: JobStatus;
+  readonly repositoryId?: string;
+  /** Only backups before this id in the list's order (newest first). */
+  readonly after?: { readonly createdAt: string; readonly id: string };
+  readonly limit: number;
+}
+
+const toDisk = (row: DiskRow): BackupDisk => ({
+  diskIndex: row.disk_index,
+  diskKey: row.disk_key,
+  type: row.backup_type,
+  reason: row.reason,
+  layer: row.layer,
+  parentLayer: row.parent_layer,
+  parentBackupId: row.parent_backup_id,
+  sizeBytes: row.size_bytes,
+  writtenBytes: row.written_bytes,
+  fileBytes: row.file_bytes,
+  damage: row.damage,
+  fingerprint: row.fingerprint,
+});
+
+export function backupQueries(db: Db) {
+  const disksOf = db.prepare<[string], DiskRow>('SELECT * FROM backup_disks WHERE backup_id = ? ORDER BY disk_index');
+  const toBackup = (row: BackupRow): Backup => ({
+    id: row.id,
+    jobId: row.job_id,
+    contextId: row.vm_context_id,
+    vmName: row.vm_name,
+    type: row.backup_type,
+    status: row.status,
+    repositoryId: row.repository_id,
+    consistency: row.consistency,
+    bytesTransferred: row.bytes_transferred,
+    totalBytes: row.total_bytes,
+    error: row.error === null ? null : (JSON.parse(row.error) as ErrorReport),
+    createdAt: row.created_at,
+    startedAt: row.started_at,
+    completedAt: row.completed_at,
+    disks: disksOf.all(row.id).map(toDisk),
+  });
+  const byId = db.prepare<[string], BackupRow>('SELECT * FROM backup_jobs WHERE id = ?');
+  const byPrefix = db.prepare<[string, string], BackupRow>('SELECT * FROM backup_jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT 5');
+  const filtered = db.prepare<Record<string, string | number | null>, BackupRow>(
+    `SELECT * FROM backup_jobs WHERE (@contextId IS NULL OR vm_context_id = @contextId) AND (@status IS NULL OR status = @status)
+       AND (@repositoryId IS NULL OR repository_id = @repositoryId)
+       AND (@afterAt IS NULL OR created_at < @afterAt OR (created_at = @afterAt AND id < @afterId))
+     ORDER BY created_at DESC, id DESC LIMIT @limit`,
+  );
+  const save = db.prepare(
+    `INSERT INTO backup_jobs (id, job_id, vm_context_id, vm_name, backup_type, status, repository_id, consistency, bytes_transferred, total_bytes, error, created_at, started_at, completed_at)
+     VALUES (@id, @jobId, @contextId, @vmName, @type, @status, @repositoryId, @consistency, @bytesTransferred, @totalBytes, @error, @createdAt, @startedAt, @completedAt)
+     ON CONFLICT (id) DO UPDATE SET status = @status, consistency = @consistency, bytes_transferred = @bytesTransferred, total_bytes = @totalBytes,
+       error = @error, started_at = @startedAt, completed_at = @completedAt`,
+  );
+  const dropDisks = db.prepare<[string]>('DELETE FROM backup_disks WHERE backup_id = ?');
+  const saveDisk = db.prepare(
+    `INSERT INTO backup_disks (backup_id, disk_index, disk_key, backup_type, reason, layer, parent_layer, parent_backup_id, size_bytes, written_bytes, file_bytes, damage, fingerprint)
+     VALUES (@backupId, @diskIndex, @diskKey, @type, @reason, @layer, @parentLayer, @parentBackupId, @sizeBytes, @writtenBytes, @fileBytes, @damage, @fingerprint)`,
+  );
+  const markDamage = db.prepare<[string, string, number]>('UPDATE backup_disks SET damage = ? WHERE backup_id = ? AND disk_index = ?');
+  const markFingerprint = db.prepare<[string, string, number]>('UPDATE backup_disks SET fingerprint = ? WHERE backup_id = ? AND disk_index = ?');
+  const remove = db.prepare<[string]>('DELETE FROM backup_jobs WHERE id = ?');
+  const list = (filter: BackupFilter): Backup[] =>
+    filtered
+      .all({
+        contextId: filter.contextId ?? null,
+        status: filter.status ?? null,
+        repositoryId: filter.repositoryId ?? null,
+        afterAt: filter.after?.createdAt ?? null,
+        afterId: filter.after?.id ?? null,
+        limit: filter.limit,
+      })
+      .map(toBackup);
+  return {
+    byId: (id: string): Backup | null => {
+      const row = byId.get(id);
+      return row ? toBackup(row) : null;
+    },
+    /** At most 5 whose id begins like this. */
+    byPrefix: (prefix: string): Backup[] => byPrefix.all(prefix, `${prefix}\u{10ffff}`).map(toBackup),
+    list,
+    /** Completed backups of a machine in one repository, oldest first. */
+    completed: (contextId: string, repositoryId: string): Backup[] =>
+      list({ contextId, repositoryId, status: 'completed', limit: -1 }).toSorted((a, b) => (a.completedAt ?? '').localeCompare(b.completedAt ?? '') || a.id.localeCompare(b.id)),
+    save: db.transaction((backup: Backup) => {
+      save.run({ ...backup, disks: null, error: backup.error === null ? null : JSON.stringify(backup.error) });
+      dropDisks.run(backup.id);
+      for (const disk of backup.disks) saveDisk.run({ ...disk, backupId: backup.id });
+    }),
+    markDamage: (backupId: string, diskIndex: number, damage: string) => markDamage.run(damage, backupId, diskIndex),
+    markFingerprint: (backupId: string, diskIndex: number, fingerprint: string) => markFingerprint.run(fingerprint, backupId, diskIndex),
+    remove: (id: string) => remove.run(id),
+  };
+}
+
+export type BackupQueries = ReturnType<typeof backupQueries>;

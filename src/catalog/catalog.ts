@@ -1,0 +1,41 @@
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import { type BackupQueries, backupQueries } from './backups.ts';
+import { type ChainQueries, chainQueries } from './chains.ts';
+import { EventLog } from './events.ts';
+import { type IdempotencyQueries, idempotencyQueries } from './idempotency.ts';
+import { type JobQueries, jobQueries } from './jobs.ts';
+import { type MountQueries, mountQueries } from './mounts.ts';
+import { openCatalog } from './open-catalog.ts';
+import { type RepositoryQueries, repositoryQueries } from './repositories.ts';
+import { type VmQueries, vmQueries } from './vms.ts';
+
+/** All tables of one database. */
+export interface Catalog extends Disposable {
+  readonly vms: VmQueries;
+  readonly backups: BackupQueries;
+  readonly chains: ChainQueries;
+  readonly jobs: JobQueries;
+  readonly repositories: RepositoryQueries;
+  readonly mounts: MountQueries;
+  readonly events: EventLog;
+  readonly idempotency: IdempotencyQueries;
+  /** All writes of `work` become visible together or not at all. */
+  transaction<T>(work: () => T): T;
+}
+
+export function createCatalog(file: string, clock: Clock, logger: Logger): Catalog {
+  const db = openCatalog(file);
+  return {
+    vms: vmQueries(db),
+    backups: backupQueries(db),
+    chains: chainQueries(db),
+    jobs: jobQueries(db),
+    repositories: repositoryQueries(db),
+    mounts: mountQueries(db),
+    events: new EventLog(db, clock, logger),
+    idempotency: idempotencyQueries(db),
+    transaction: (work) => db.transaction(work)(),
+    [Symbol.dispose]: () => db.close(),
+  };
+}

@@ -1,0 +1,43 @@
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import Database from 'better-sqlite3';
+import { SendenseError } from '../base/sendense-error.ts';
+
+export type Db = Database.Database;
+
+const migrationFolder = new URL('./migrations/', import.meta.url);
+
+/** Forward only: file N brings the database from version N-1 to N. */
+function migrations(): { version: number; sql: string }[] {
+  return readdirSync(migrationFolder)
+    .filter((name) => /^\d{4}-.*\.sql$/.test(name))
+    .sort()
+    .map((name) => ({ version: Number(name.slice(0, 4)), sql: readFileSync(new URL(name, migrationFolder), 'utf8') }));
+}
+
+/**
+ * Opens the database and brings it to the newest version. WAL with full sync: what was committed survives a
+ * power cut.
+ * @throws FORMAT_TOO_NEW when a newer Sendense wrote it
+ */
+export function openCatalog(file: string): Db {
+  mkdirSync(dirname(file), { recursive: true, mode: 0o750 });
+  const db = new Database(file);
+  db.pragma('journal_mode = WAL');
+  db.pragma('synchronous = FULL');
+  db.pragma('foreign_keys = ON');
+  const known = migrations();
+  const newest = known.at(-1)?.version ?? 0;
+  const current = Number(db.pragma('user_version', { simple: true }));
+  if (current > newest) {
+    db.close();
+    throw new SendenseError('FORMAT_TOO_NEW', { path: file, format: current, supported: newest });
+  }
+  for (const { version, sql } of known.filter((migration) => migration.version > current)) {
+    db.transaction(() => {
+      db.exec(sql);
+      db.pragma(`user_version = ${version}`);
+    })();
+  }
+  return db;
+}

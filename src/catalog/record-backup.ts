@@ -1,0 +1,92 @@
+import { chainsOf } from '../repository/chains.ts';
+import type { Manifest, VmDocument } from '../repository/documents.ts';
+import type { Repository } from '../repository/open-repository.ts';
+import type { RepositoryContent } from '../repository/read-repository.ts';
+import type { Backup } from './backups.ts';
+import type { Catalog } from './catalog.ts';
+
+/** A published backup as the catalogue keeps it. */
+export function backupOf(manifest: Manifest, repositoryId: string): Backup {
+  return {
+    id: manifest.backup_id,
+    jobId: manifest.job_id,
+    contextId: manifest.context_id,
+    vmName: manifest.vm_name,
+    type: manifest.requested_type,
+    status: 'completed',
+    repositoryId,
+    consistency: manifest.consistency,
+    bytesTransferred: manifest.disks.reduce((sum, disk) => sum + disk.written_bytes, 0),
+    totalBytes: manifest.disks.reduce((sum, disk) => sum + disk.virtual_size_bytes, 0),
+    error: null,
+    createdAt: manifest.created_at,
+    startedAt: manifest.created_at,
+    completedAt: manifest.completed_at,
+    disks: manifest.disks.map((disk) => ({
+      diskIndex: disk.disk_index,
+      diskKey: disk.disk_key,
+      type: disk.type,
+      reason: disk.reason,
+      layer: disk.layer,
+      parentLayer: disk.parent_layer,
+      parentBackupId: disk.parent_backup_id,
+      sizeBytes: disk.virtual_size_bytes,
+      writtenBytes: disk.written_bytes,
+      fileBytes: disk.file_bytes,
+      damage: null,
+      fingerprint: null,
+    })),
+  };
+}
+
+/** Derives the chains of a machine anew from its completed backups. */
+export function refreshChains(catalog: Catalog, contextId: string, repositoryId: string, now: Date): void {
+  catalog.chains.replace(contextId, repositoryId, chainsOf(catalog.backups.completed(contextId, repositoryId)), now);
+}
+
+/** Takes one published backup into the catalogue. Repeating it changes nothing. */
+export function recordBackup(catalog: Catalog, repository: Repository, manifest: Manifest, fingerprints: ReadonlyMap<number, string>, now: Date): void {
+  const backup = backupOf(manifest, repository.id);
+  catalog.transaction(() => {
+    catalog.backups.save({ ...backup, disks: backup.disks.map((disk) => ({ ...disk, fingerprint: fingerprints.get(disk.diskIndex) ?? null })) });
+    refreshChains(catalog, manifest.context_id, repository.id, now);
+  });
+}
+
+/**
+ * Takes over what a repository knows and the catalogue does not: after the catalogue was lost, or when the
+ * repository comes from elsewhere. A machine found this way is not registered: its commands and allowed folders
+ * were never written to the repository, since whoever can write there must not run programs here.
+ * @returns ids of the backups that were new to the catalogue
+ */
+export function adoptRepository(catalog: Catalog, repository: Repository, content: RepositoryContent, now: Date): string[] {
+  const adopted: string[] = [];
+  for (const { vm, manifests } of content.vms) {
+    if (manifests.length === 0) continue;
+    if (!catalog.vms.byContext(vm.context_id)) adoptVm(catalog, vm, manifests, now);
+    for (const manifest of manifests) {
+      if (catalog.backups.byId(manifest.backup_id)?.status === 'completed') continue;
+      recordBackup(catalog, repository, manifest, new Map(), now);
+      adopted.push(manifest.backup_id);
+    }
+  }
+  return adopted;
+}
+
+function adoptVm(catalog: Catalog, vm: VmDocument, manifests: readonly Manifest[], now: Date): void {
+  const isNameTaken = catalog.vms.byName(vm.vm_name) !== null;
+  catalog.vms.save(
+    {
+      contextId: vm.context_id,
+      vmUuid: vm.vm_uuid,
+      name: isNameTaken ? `${vm.vm_name}-${vm.vm_uuid.slice(0, 8)}` : vm.vm_name,
+      registered: false,
+      beforeCommand: null,
+      afterCommand: null,
+      allowBacking: [],
+      createdAt: manifests[0]?.created_at ?? now.toISOString(),
+      disks: vm.disks.map((disk) => ({ diskIndex: disk.disk_index, key: disk.key, format: disk.format, active: true })),
+    },
+    now,
+  );
+}

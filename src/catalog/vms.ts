@@ -1,0 +1,95 @@
+import type { Db } from './open-catalog.ts';
+
+export type DiskFormat = 'raw' | 'qcow2';
+
+export interface VmDisk {
+  readonly diskIndex: number;
+  /** The source's own identity of the disk: for images the absolute path. */
+  readonly key: string;
+  readonly format: DiskFormat;
+  readonly active: boolean;
+}
+
+export interface Vm {
+  readonly contextId: string;
+  readonly vmUuid: string;
+  readonly name: string;
+  readonly registered: boolean;
+  readonly beforeCommand: string | null;
+  readonly afterCommand: string | null;
+  /** Folders in which a source qcow2's backing files may lie. */
+  readonly allowBacking: readonly string[];
+  readonly createdAt: string;
+  readonly disks: readonly VmDisk[];
+}
+
+interface VmRow {
+  context_id: string;
+  vm_uuid: string;
+  vm_name: string;
+  registered: number;
+  before_command: string | null;
+  after_command: string | null;
+  allow_backing: string;
+  created_at: string;
+}
+
+interface DiskRow {
+  disk_index: number;
+  disk_key: string;
+  format: DiskFormat;
+  active: number;
+}
+
+export function vmQueries(db: Db) {
+  const disksOf = db.prepare<[string], DiskRow>('SELECT disk_index, disk_key, format, active FROM vm_disks WHERE context_id = ? ORDER BY disk_index');
+  const toVm = (row: VmRow): Vm => ({
+    contextId: row.context_id,
+    vmUuid: row.vm_uuid,
+    name: row.vm_name,
+    registered: row.registered === 1,
+    beforeCommand: row.before_command,
+    afterCommand: row.after_command,
+    allowBacking: JSON.parse(row.allow_backing) as string[],
+    createdAt: row.created_at,
+    disks: disksOf.all(row.context_id).map((disk) => ({ diskIndex: disk.disk_index, key: disk.disk_key, format: disk.format, active: disk.active === 1 })),
+  });
+  const byName = db.prepare<[string], VmRow>('SELECT * FROM vm_contexts WHERE vm_name = ?');
+  const byContext = db.prepare<[string], VmRow>('SELECT * FROM vm_contexts WHERE context_id = ?');
+  const all = db.prepare<[], VmRow>('SELECT * FROM vm_contexts ORDER BY vm_name');
+  const upsert = db.prepare(
+    `INSERT INTO vm_contexts (context_id, vm_uuid, vm_name, source_kind, registered, before_command, after_command, allow_backing, created_at, updated_at)
+     VALUES (@contextId, @vmUuid, @name, 'image', @registered, @beforeCommand, @afterCommand, @allowBacking, @createdAt, @now)
+     ON CONFLICT (context_id) DO UPDATE SET registered = @registered, before_command = @beforeCommand, after_command = @afterCommand,
+       allow_backing = @allowBacking, updated_at = @now`,
+  );
+  const upsertDisk = db.prepare(
+    `INSERT INTO vm_disks (context_id, disk_index, disk_key, format, active) VALUES (@contextId, @diskIndex, @key, @format, @active)
+     ON CONFLICT (context_id, disk_index) DO UPDATE SET format = @format, active = @active`,
+  );
+  const remove = db.prepare<[string]>('DELETE FROM vm_contexts WHERE context_id = ?');
+  return {
+    byName: (name: string): Vm | null => {
+      const row = byName.get(name);
+      return row ? toVm(row) : null;
+    },
+    byContext: (contextId: string): Vm | null => {
+      const row = byContext.get(contextId);
+      return row ? toVm(row) : null;
+    },
+    all: (): Vm[] => all.all().map(toVm),
+    /** Writes the machine and all its disks; a disk is never forgotten, only inactive. */
+    save: db.transaction((vm: Vm, now: Date) => {
+      upsert.run({
+        ...vm,
+        registered: vm.registered ? 1 : 0,
+        allowBacking: JSON.stringify(vm.allowBacking),
+        now: now.toISOString(),
+      });
+      for (const disk of vm.disks) upsertDisk.run({ contextId: vm.contextId, ...disk, active: disk.active ? 1 : 0 });
+    }),
+    remove: (contextId: string) => remove.run(contextId),
+  };
+}
+
+export type VmQueries = ReturnType<typeof vmQueries>;

@@ -1,0 +1,91 @@
+import { z } from 'zod';
+
+/** Version of every JSON file of a repository. A newer one is refused, never guessed. */
+export const REPOSITORY_FORMAT = 1;
+
+const format = z.literal(REPOSITORY_FORMAT);
+const time = z.iso.datetime();
+const bytes = z.number().int().min(0);
+/** A sibling file name: `full|incr|diff-YYYYMMDD-HHMMSS[-N].qcow2`, no path in it. */
+export const layerNamePattern = /^(full|incr|diff)-\d{8}-\d{6}(-\d+)?\.qcow2$/;
+const layerName = z.string().regex(layerNamePattern);
+const uuid = z.uuid();
+const id = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/);
+const layerType = z.enum(['full', 'incremental', 'differential']);
+
+/** `repository.json`: proof that a folder is a repository, and which one. */
+export const repositoryDocument = z.object({ format, repository_id: uuid, created_at: time });
+
+/** `<vm-uuid>/vm.json`: the machine as it was seen last. No commands: who writes here must not run programs. */
+export const vmDocument = z.object({
+  format,
+  vm_uuid: uuid,
+  vm_name: id,
+  context_id: id,
+  source_kind: z.literal('image'),
+  disks: z.array(z.object({ disk_index: z.number().int().min(0), key: z.string().min(1), format: z.enum(['raw', 'qcow2']) })),
+});
+
+/** What a check of this layer found last; null in the sidecar means never checked since sealing. */
+const verification = z.object({ checked_at: time, ok: z.boolean(), detail: z.string().nullable() });
+
+/** `<layer>.json`: everything about one layer that is not in the qcow2 itself. */
+export const sidecarDocument = z.object({
+  format,
+  layer: layerName,
+  parent_layer: layerName.nullable(),
+  type: layerType,
+  backup_id: id,
+  disk_index: z.number().int().min(0),
+  disk_key: z.string().min(1),
+  virtual_size_bytes: bytes,
+  /** What the source calls this instant; the input of the next incremental. Null without change tracking. */
+  change_id: z.string().nullable(),
+  export_name: z.string(),
+  /** Guest bytes written into the layer. */
+  written_bytes: bytes,
+  /** Length of the qcow2 file when it was sealed. */
+  file_bytes: bytes,
+  /** BLAKE3 of the row file. */
+  rows_b3: z.string().regex(/^[0-9a-f]{64}$/),
+  tool_versions: z.record(z.string(), z.string()),
+  sealed_at: time,
+  verification: verification.nullable(),
+});
+
+/** `backups/<backup-id>.json`: written last. No manifest, no backup. */
+export const manifestDocument = z.object({
+  format,
+  backup_id: id,
+  job_id: id,
+  vm_uuid: uuid,
+  vm_name: id,
+  context_id: id,
+  requested_type: layerType,
+  consistency: z.enum(['application', 'filesystem', 'crash']),
+  created_at: time,
+  completed_at: time,
+  disks: z
+    .array(
+      z.object({
+        disk_index: z.number().int().min(0),
+        disk_key: z.string().min(1),
+        type: layerType,
+        /** Why this disk got another type than was asked for. */
+        reason: z.string().nullable(),
+        layer: layerName,
+        parent_layer: layerName.nullable(),
+        parent_backup_id: id.nullable(),
+        virtual_size_bytes: bytes,
+        written_bytes: bytes,
+        file_bytes: bytes,
+      }),
+    )
+    .min(1),
+});
+
+export type RepositoryDocument = z.infer<typeof repositoryDocument>;
+export type VmDocument = z.infer<typeof vmDocument>;
+export type Sidecar = z.infer<typeof sidecarDocument>;
+export type Manifest = z.infer<typeof manifestDocument>;
+export type ManifestDisk = Manifest['disks'][number];

@@ -1,0 +1,45 @@
+import { join } from 'node:path';
+import { compactTimestamp } from '../base/clock.ts';
+import { firstFree } from '../base/ids.ts';
+import { type LayerType, layerTypeShort } from '../nbd/exports/export-name.ts';
+
+/** Paths inside one repository. All names that go in were validated: none holds a slash. */
+export const layout = {
+  repositoryFile: (root: string) => join(root, 'repository.json'),
+  vmFolder: (root: string, vmUuid: string) => join(root, vmUuid),
+  vmFile: (root: string, vmUuid: string) => join(root, vmUuid, 'vm.json'),
+  backupsFolder: (root: string, vmUuid: string) => join(root, vmUuid, 'backups'),
+  manifestFile: (root: string, vmUuid: string, backupId: string) => join(root, vmUuid, 'backups', `${backupId}.json`),
+  /** A manifest on its way out: the backup is gone for readers, its files are still to be removed. */
+  tombstoneFile: (root: string, vmUuid: string, backupId: string) => join(root, vmUuid, 'backups', `${backupId}.deleted`),
+  diskFolder: (root: string, vmUuid: string, diskIndex: number) => join(root, vmUuid, `disk-${diskIndex}`),
+};
+
+/** The files of one layer; `partial` and `written` exist only while it is being made. */
+export interface LayerFiles {
+  readonly image: string;
+  readonly partial: string;
+  readonly sidecar: string;
+  readonly rows: string;
+  readonly partialRows: string;
+  readonly written: string;
+}
+
+export function layerFiles(diskFolder: string, layer: string): LayerFiles {
+  const image = join(diskFolder, layer);
+  const stem = image.replace(/\.qcow2$/, '');
+  return {
+    image,
+    partial: `${image}.partial`,
+    sidecar: `${stem}.json`,
+    rows: `${stem}.blocks.json.zst`,
+    partialRows: `${stem}.blocks.json.zst.partial`,
+    written: `${stem}.written`,
+  };
+}
+
+/** `full|incr|diff-YYYYMMDD-HHMMSS.qcow2` in UTC, with a suffix when two fall in one second. */
+export function newLayerName(type: LayerType, startedAt: Date, isTaken: (name: string) => boolean): string {
+  const stem = `${layerTypeShort[type]}-${compactTimestamp(startedAt)}`;
+  return `${firstFree(stem, (candidate) => isTaken(`${candidate}.qcow2`))}.qcow2`;
+}

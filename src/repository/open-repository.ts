@@ -1,0 +1,54 @@
+import { access, constants, mkdir, readdir, statfs } from 'node:fs/promises';
+import type { Clock } from '../base/clock.ts';
+import { writeJsonDurably } from '../base/durable-file.ts';
+import { newUuid } from '../base/ids.ts';
+import { errnoOf, messageOf, SendenseError } from '../base/sendense-error.ts';
+import { REPOSITORY_FORMAT, type RepositoryDocument, repositoryDocument } from './documents.ts';
+import { layout } from './layout.ts';
+import { readDocument } from './read-document.ts';
+
+/** A folder that holds backups. */
+export interface Repository {
+  readonly id: string;
+  readonly name: string;
+  /** Absolute path. */
+  readonly root: string;
+}
+
+/**
+ * Opens a repository; an empty or absent folder becomes one.
+ * @throws REPOSITORY_UNAVAILABLE, FORMAT_INVALID, FORMAT_TOO_NEW
+ */
+export async function openRepository(name: string, root: string, clock: Clock): Promise<Repository> {
+  try {
+    await mkdir(root, { recursive: true, mode: 0o750 });
+    await access(root, constants.R_OK | constants.W_OK | constants.X_OK);
+    const document = await readExisting(root);
+    if (document) return { id: document.repository_id, name, root };
+    const foreign = (await readdir(root)).filter((entry) => entry !== 'lost+found' && !entry.endsWith('.tmp'));
+    if (foreign.length > 0) {
+      throw new SendenseError('REPOSITORY_UNAVAILABLE', { path: root, detail: `it holds other files (${foreign.slice(0, 3).join(', ')}) and no repository.json` });
+    }
+    const created: RepositoryDocument = { format: REPOSITORY_FORMAT, repository_id: newUuid(), created_at: clock.now().toISOString() };
+    await writeJsonDurably(layout.repositoryFile(root), created);
+    return { id: created.repository_id, name, root };
+  } catch (error) {
+    if (error instanceof SendenseError) throw error;
+    throw new SendenseError('REPOSITORY_UNAVAILABLE', { path: root, detail: messageOf(error) }, error);
+  }
+}
+
+async function readExisting(root: string): Promise<RepositoryDocument | null> {
+  try {
+    return await readDocument(layout.repositoryFile(root), repositoryDocument);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+/** @returns bytes of the file system below the repository */
+export async function repositorySpace(root: string): Promise<{ totalBytes: number; availableBytes: number }> {
+  const info = await statfs(root);
+  return { totalBytes: info.blocks * info.bsize, availableBytes: info.bavail * info.bsize };
+}

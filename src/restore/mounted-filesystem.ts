@@ -1,0 +1,39 @@
+/**
+ * `unsupported`: recognised, but this kernel or this version does not mount it (LVM, LUKS, NTFS …);
+ * `empty`: no known signature; `failed`: should have mounted but did not, see `detail`.
+ */
+export type FilesystemStatus = 'mounted' | 'unsupported' | 'swap' | 'empty' | 'failed';
+
+/** A part of a guest disk: a partition, or the whole disk when it has no partition table. */
+export interface DiskSlice {
+  /** Null: the disk is not partitioned. */
+  readonly partitionNumber: number | null;
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
+}
+
+/** What stands at the start of a slice, as `blkid` sees it. */
+export interface SliceContent {
+  readonly fsType: string | null;
+  readonly label: string | null;
+  readonly uuid: string | null;
+}
+
+/** One slice of one disk after the attempt to mount it. */
+export interface MountedFilesystem extends DiskSlice, SliceContent {
+  /** `disk0-p1`, or `disk0` when unpartitioned: its folder name and its name in paths. */
+  readonly key: string;
+  readonly diskIndex: number;
+  readonly mountPath: string | null;
+  /** `st_dev` of what is mounted, so that a path is never resolved in the folder below a vanished mount. */
+  readonly deviceNumber: number | null;
+  readonly status: FilesystemStatus;
+  /** What is wrong with its content although it is mounted. */
+  readonly degraded: string | null;
+  /** Why it is not mounted. */
+  readonly detail: string | null;
+}
+
+export function filesystemKey(diskIndex: number, partitionNumber: number | null): string {
+  return partitionNumber === null ? `disk${diskIndex}` : `disk${diskIndex}-p${partitionNumber}`;
+}
