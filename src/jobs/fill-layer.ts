@@ -2,10 +2,9 @@ import { rm } from 'node:fs/promises';
 import { hasCode, SendenseError } from '../base/sendense-error.ts';
 import type { SnapshotDisk } from '../capture/source.ts';
 import type { ExportBackend } from '../nbd/exports/export-backend.ts';
-import { exportNameFor, type LayerType } from '../nbd/exports/export-name.ts';
+import { exportNameFor } from '../nbd/exports/export-name.ts';
 import type { MoveProgress } from '../nbd/mover/move-disk.ts';
 import { createLayer } from '../qemu/qemu-img.ts';
-import { discardLayer } from '../repository/seal-layer.ts';
 import { type LayerFiles, layerFiles, newLayerName } from '../repository/layout.ts';
 import type { JobContext } from './job-engine.ts';
 import type { DiskPlan } from './plan-disk.ts';
@@ -96,6 +95,3 @@ function exportTime(layer: string): Date {
   return new Date(Date.UTC(year, month - 1, day, hour, minute, second + suffix));
 }
 
-export const discardFilled = (filled: { readonly files: LayerFiles }): Promise<void> => discardLayer(filled.files);
-
-export type { LayerType };

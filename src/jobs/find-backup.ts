@@ -1,0 +1,42 @@
+import { SendenseError } from '../base/sendense-error.ts';
+import type { Backup } from '../catalog/backups.ts';
+import type { Catalog } from '../catalog/catalog.ts';
+import type { Vm } from '../catalog/vms.ts';
+
+/** @throws VM_UNKNOWN */
+export function findVm(catalog: Catalog, name: string): Vm {
+  const vm = catalog.vms.byName(name);
+  if (!vm) throw new SendenseError('VM_UNKNOWN', { vm: name });
+  return vm;
+}
+
+/**
+ * By id, by the beginning of an id, or `latest` (of all machines) and `latest:<vm>`.
+ * @throws BACKUP_UNKNOWN, BACKUP_AMBIGUOUS
+ */
+export function findBackup(catalog: Catalog, wanted: string): Backup {
+  const unknown = () => new SendenseError('BACKUP_UNKNOWN', { backup: wanted });
+  const latest = /^latest(?::(.+))?$/.exec(wanted);
+  if (latest) {
+    const contextId = latest[1] === undefined ? undefined : findVm(catalog, latest[1]).contextId;
+    const [newest] = catalog.backups.list({ status: 'completed', limit: 1, ...(contextId === undefined ? {} : { contextId }) });
+    if (!newest) throw unknown();
+    return newest;
+  }
+  const exact = catalog.backups.byId(wanted);
+  if (exact) return exact;
+  const [only, ...others] = wanted.length < 3 ? [] : catalog.backups.byPrefix(wanted);
+  if (!only) throw unknown();
+  if (others.length > 0) {
+    const candidates = [only, ...others].map((backup) => backup.id);
+    throw new SendenseError('BACKUP_AMBIGUOUS', { backup: wanted, count: candidates.length, candidates });
+  }
+  return only;
+}
+
+/** @throws as findBackup, BACKUP_NOT_COMPLETE */
+export function findCompleted(catalog: Catalog, wanted: string): Backup {
+  const backup = findBackup(catalog, wanted);
+  if (backup.status !== 'completed') throw new SendenseError('BACKUP_NOT_COMPLETE', { backup: backup.id, status: backup.status });
+  return backup;
+}
