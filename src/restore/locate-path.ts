@@ -1,5 +1,5 @@
 import { hasCode, SendenseError } from '../base/sendense-error.ts';
-import { displayPath, type GuestPath, joinGuestPath, pathUnknown, splitGuestPath } from './guest-path.ts';
+import { displayPath, type GuestPath, isDotDot, joinGuestPath, pathUnknown, splitGuestPath } from './guest-path.ts';
 import { type GuestNode, resolveInGuest, type ResolveOptions } from './guest-root.ts';
 import type { MountedFilesystem } from './mounted-filesystem.ts';
 import type { OpenMount } from './open-mount.ts';
@@ -21,7 +21,9 @@ export type LocatedPath =
  * @throws PATH_UNKNOWN, PATH_AMBIGUOUS, PATH_INVALID, MOUNT_FAILED
  */
 export async function locatePath(mount: BrowsableMount, path: GuestPath, options?: ResolveOptions): Promise<LocatedPath> {
+  // `..` at the very top stays there, in the folder of keys too
   const components = splitGuestPath(path);
+  while (components[0] && isDotDot(components[0])) components.shift();
   const mounted = mount.filesystems.filter(isMounted);
   const [first, ...others] = mounted;
   if (!first) throw pathUnknown(path);

@@ -1,0 +1,49 @@
+import type { Backup } from '../catalog/backups.ts';
+import type { Job } from '../catalog/jobs.ts';
+import type { Vm } from '../catalog/vms.ts';
+import type { Repositories } from '../jobs/repositories.ts';
+
+/** What a client sees of a backup; keys become snake_case at the edge. */
+export function backupView(backup: Backup, repositories: Repositories) {
+  const repository = repositories.all().find((candidate) => candidate.id === backup.repositoryId);
+  return {
+    backupId: backup.id,
+    jobId: backup.jobId,
+    vmName: backup.vmName,
+    backupType: backup.type,
+    status: backup.status,
+    repository: repository?.name ?? backup.repositoryId,
+    consistency: backup.consistency,
+    bytesTransferred: backup.bytesTransferred,
+    totalBytes: backup.totalBytes,
+    damaged: backup.disks.some((disk) => disk.damage !== null),
+    error: backup.error,
+    createdAt: backup.createdAt,
+    startedAt: backup.startedAt,
+    completedAt: backup.completedAt,
+    disks: backup.disks.map((disk) => ({
+      diskId: disk.diskIndex,
+      key: disk.diskKey,
+      backupType: disk.type,
+      reason: disk.reason,
+      layer: disk.layer,
+      parentLayer: disk.parentLayer,
+      parentBackupId: disk.parentBackupId,
+      sizeBytes: disk.sizeBytes,
+      writtenBytes: disk.writtenBytes,
+      fileBytes: disk.fileBytes,
+      damage: disk.damage,
+    })),
+  };
+}
+
+export function jobView({ id, request: _request, ...job }: Job) {
+  return { jobId: id, ...job };
+}
+
+export function vmView(vm: Vm) {
+  return {
+    ...vm,
+    disks: vm.disks.map((disk) => ({ diskId: disk.diskIndex, path: disk.key, format: disk.format, active: disk.active })),
+  };
+}

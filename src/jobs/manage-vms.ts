@@ -1,0 +1,126 @@
+import { realpath } from 'node:fs/promises';
+import { isAbsolute, normalize } from 'node:path';
+import type { Clock } from '../base/clock.ts';
+import { contextIdFor, firstFree, newUuid } from '../base/ids.ts';
+import { SendenseError } from '../base/sendense-error.ts';
+import { inspectDisk } from '../capture/image/inspect-disk.ts';
+import { sourceGraph } from '../capture/image/source-graph.ts';
+import type { Catalog } from '../catalog/catalog.ts';
+import type { DiskFormat, Vm, VmDisk } from '../catalog/vms.ts';
+import { findVm } from './find-backup.ts';
+import type { ResourceLocks } from './resource-locks.ts';
+
+export interface VmDeps {
+  readonly catalog: Catalog;
+  readonly clock: Clock;
+  readonly locks: ResourceLocks;
+}
+
+export interface DiskInput {
+  readonly path: string;
+  /** Absent: decided once, now, by the header. */
+  readonly format?: DiskFormat | undefined;
+}
+
+export interface VmChange {
+  readonly addDisks?: readonly DiskInput[] | undefined;
+  readonly removeDisks?: readonly string[] | undefined;
+  readonly before?: string | null | undefined;
+  readonly after?: string | null | undefined;
+  readonly allowBacking?: readonly string[] | undefined;
+}
+
+/**
+ * Registers a machine; one that only its backups are known of is taken up again with its history.
+ * @throws VM_EXISTS, SOURCE_…, PATH_INVALID
+ */
+export async function addVm(deps: VmDeps, name: string, change: VmChange): Promise<Vm> {
+  const known = deps.catalog.vms.byName(name);
+  if (known?.registered) throw new SendenseError('VM_EXISTS', { vm: name });
+  const now = deps.clock.now();
+  const fresh: Vm = {
+    contextId: firstFree(contextIdFor(name, now), (id) => deps.catalog.vms.byContext(id) !== null),
+    vmUuid: newUuid(),
+    name,
+    registered: true,
+    beforeCommand: null,
+    afterCommand: null,
+    allowBacking: [],
+    createdAt: now.toISOString(),
+    disks: [],
+  };
+  const base = known ? { ...known, registered: true, disks: known.disks.map((disk) => ({ ...disk, active: false })) } : fresh;
+  return await applyChange(deps, base, change);
+}
+
+/** @throws VM_UNKNOWN, VM_BUSY, DISK_UNKNOWN, SOURCE_…, PATH_INVALID */
+export async function changeVm(deps: VmDeps, name: string, change: VmChange): Promise<Vm> {
+  const vm = findVm(deps.catalog, name);
+  const release = lockVm(deps, vm);
+  try {
+    return await applyChange(deps, vm, change);
+  } finally {
+    release();
+  }
+}
+
+/** Ends the registration; backups stay when that was said. @throws VM_UNKNOWN, VM_BUSY, VM_HAS_BACKUPS */
+export function removeVm(deps: VmDeps, name: string, keepBackups: boolean): void {
+  const vm = findVm(deps.catalog, name);
+  const release = lockVm(deps, vm);
+  try {
+    const count = deps.catalog.backups.list({ contextId: vm.contextId, status: 'completed', limit: -1 }).length;
+    if (count > 0 && !keepBackups) throw new SendenseError('VM_HAS_BACKUPS', { vm: name, count });
+    if (count === 0) deps.catalog.vms.remove(vm.contextId);
+    else deps.catalog.vms.save({ ...vm, registered: false, beforeCommand: null, afterCommand: null, allowBacking: [] }, deps.clock.now());
+  } finally {
+    release();
+  }
+}
+
+const lockVm = (deps: VmDeps, vm: Vm) =>
+  deps.locks.acquire('a change of the machine', [{ resource: `vm:${vm.contextId}`, exclusive: true, busy: (job) => new SendenseError('VM_BUSY', { vm: vm.name, job }) }]);
+
+async function applyChange(deps: VmDeps, vm: Vm, change: VmChange): Promise<Vm> {
+  const allowBacking = change.allowBacking ? await Promise.all(change.allowBacking.map(allowedFolder)) : vm.allowBacking;
+  let disks = vm.disks;
+  for (const wanted of change.removeDisks ?? []) disks = withoutDisk(vm.name, disks, wanted);
+  for (const input of change.addDisks ?? []) disks = await withDisk(disks, input, allowBacking);
+  const changed: Vm = {
+    ...vm,
+    disks,
+    allowBacking,
+    beforeCommand: change.before === undefined ? vm.beforeCommand : change.before,
+    afterCommand: change.after === undefined ? vm.afterCommand : change.after,
+  };
+  if (!disks.some((disk) => disk.active)) throw new SendenseError('REQUEST_INVALID', { detail: 'a machine needs at least one disk' });
+  deps.catalog.vms.save(changed, deps.clock.now());
+  return changed;
+}
+
+async function allowedFolder(path: string): Promise<string> {
+  if (!isAbsolute(path)) throw new SendenseError('PATH_INVALID', { path, detail: 'it is not absolute' });
+  return await realpath(path).catch((error: unknown) => {
+    throw new SendenseError('PATH_INVALID', { path, detail: 'it does not exist' }, error);
+  });
+}
+
+async function withDisk(disks: readonly VmDisk[], input: DiskInput, allowBacking: readonly string[]): Promise<VmDisk[]> {
+  const hasControl = [...input.path].some((character) => character.charCodeAt(0) < 0x20);
+  if (!isAbsolute(input.path) || hasControl) throw new SendenseError('PATH_INVALID', { path: input.path, detail: 'it is no absolute path' });
+  const key = normalize(input.path);
+  const known = disks.find((disk) => disk.key === key);
+  if (known?.active) throw new SendenseError('REQUEST_INVALID', { detail: `the disk ${key} is named twice` });
+  const inspected = await inspectDisk(key, input.format ?? null);
+  // a header that reaches beyond the allowed folders is refused now, not at 3 a.m.
+  if (inspected.format === 'qcow2') await sourceGraph(key, { allowBacking, forceShare: false });
+  const diskIndex = known?.diskIndex ?? disks.reduce((next, disk) => Math.max(next, disk.diskIndex + 1), 0);
+  const added: VmDisk = { diskIndex, key, format: inspected.format, active: true };
+  return [...disks.filter((disk) => disk.diskIndex !== diskIndex), added].toSorted((a, b) => a.diskIndex - b.diskIndex);
+}
+
+function withoutDisk(vmName: string, disks: readonly VmDisk[], wanted: string): VmDisk[] {
+  const found = disks.find((disk) => disk.active && (disk.key === wanted || String(disk.diskIndex) === wanted));
+  if (!found) throw new SendenseError('DISK_UNKNOWN', { subject: `The machine "${vmName}"`, disk: wanted });
+  return disks.map((disk) => (disk === found ? { ...disk, active: false } : disk));
+}
