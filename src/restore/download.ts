@@ -5,7 +5,8 @@ import { SendenseError } from '../base/sendense-error.ts';
 import { type ArchiveFormat, archiveStream } from './archive-stream.ts';
 import { fileTypeOf, isoTime } from './file-type.ts';
 import { displayPath, type GuestPath } from './guest-path.ts';
-import { asPathError, type GuestNode } from './guest-root.ts';
+import type { GuestNode } from './guest-node.ts';
+import { asPathError } from './guest-root.ts';
 import { type BrowsableMount, locatePath } from './locate-path.ts';
 
 /** Few enough round trips through loop and FUSE to stay near the disk's speed. */

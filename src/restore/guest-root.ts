@@ -1,6 +1,7 @@
-import { type BigIntStats, constants } from 'node:fs';
-import { type FileHandle, open, readlink } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open, readlink } from 'node:fs/promises';
 import { errnoOf, SendenseError } from '../base/sendense-error.ts';
+import { GuestNode } from './guest-node.ts';
 import {
   displayPath,
   type GuestPath,
@@ -18,41 +19,6 @@ const O_PATH = 0o10000000;
 const MAX_LINKS = 40;
 /** Each level holds a descriptor while a path is walked. */
 const MAX_DEPTH = 512;
-
-/** Something inside a guest, held by a descriptor: it stays what it is whatever happens to its name. */
-export class GuestNode implements AsyncDisposable {
-  readonly stat: BigIntStats;
-  /** The last name on the way to it, after symlinks; null at the root. */
-  readonly name: Buffer | null;
-  readonly #handle: FileHandle;
-
-  constructor(handle: FileHandle, stat: BigIntStats, name: Buffer | null) {
-    this.#handle = handle;
-    this.stat = stat;
-    this.name = name;
-  }
-
-  get fd(): number {
-    return this.#handle.fd;
-  }
-
-  /** A path that leads to this very object and nowhere else, as long as it is not closed. */
-  get procPath(): string {
-    return `/proc/self/fd/${this.#handle.fd}`;
-  }
-
-  child(name: Buffer): Buffer {
-    return Buffer.concat([Buffer.from(`${this.procPath}/`), name]);
-  }
-
-  close(): Promise<void> {
-    return this.#handle.close();
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
-  }
-}
 
 export interface ResolveOptions {
   /** False: a symlink at the very end is returned itself. */
@@ -108,6 +74,8 @@ class GuestWalk {
     let links = 0;
     for (let name = ahead.pop(); name; name = ahead.pop()) {
       if (isDotDot(name)) {
+        // the kernel would say ENOTDIR; what a symlink means is known by now
+        if (!this.#here().stat.isDirectory()) throw pathUnknown(this.#asked);
         await this.#leave();
         continue;
       }

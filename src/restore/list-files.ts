@@ -4,7 +4,8 @@ import { SendenseError } from '../base/sendense-error.ts';
 import { firstIndexAfter, sortedNames } from './directory-names.ts';
 import { type FileType, fileTypeOf, isoTime } from './file-type.ts';
 import { displayPath, type GuestPath } from './guest-path.ts';
-import { asPathError, type GuestNode } from './guest-root.ts';
+import type { GuestNode } from './guest-node.ts';
+import { asPathError } from './guest-root.ts';
 import { type BrowsableMount, locatePath } from './locate-path.ts';
 
 /** Requests to the kernel at a time for one listing; Node's pool has four threads. */

@@ -1,6 +1,7 @@
 import { hasCode, SendenseError } from '../base/sendense-error.ts';
 import { displayPath, type GuestPath, isDotDot, joinGuestPath, pathUnknown, splitGuestPath } from './guest-path.ts';
-import { type GuestNode, resolveInGuest, type ResolveOptions } from './guest-root.ts';
+import type { GuestNode } from './guest-node.ts';
+import { resolveInGuest, type ResolveOptions } from './guest-root.ts';
 import type { MountedFilesystem } from './mounted-filesystem.ts';
 import type { OpenMount } from './open-mount.ts';
 
@@ -54,7 +55,7 @@ async function inside(filesystem: Mounted, path: GuestPath, options?: ResolveOpt
     return { kind: 'node', filesystem, node } as const;
   } catch (error) {
     // the caller knows the path with the key in front
-    if (error instanceof SendenseError && error.fields['path'] !== undefined) {
+    if (error instanceof SendenseError && 'path' in error.fields) {
       throw new SendenseError(error.code, { ...error.fields, path: displayPath(asked) }, error);
     }
     throw error;

@@ -1,30 +1,12 @@
 import type { Clock } from '../base/clock.ts';
 import { newMountId } from '../base/ids.ts';
 import { hasCode, messageOf, SendenseError } from '../base/sendense-error.ts';
-import { type MountDisk, type OpenMount, openMount, type OpenMountDeps } from './open-mount.ts';
+import type { CloseReason, MountHold, MountSession, OpenSessionRequest } from './mount-session.ts';
+import { type OpenMount, openMount, type OpenMountDeps } from './open-mount.ts';
 import type { UndoOptions } from './undo-stack.ts';
 
 /** The longest time between two looks for idle mounts, in milliseconds. */
 const MAX_TICK_MS = 30_000;
-
-/** `lost`: its storage daemon died, so that nothing in it could be read any more. */
-export type CloseReason = 'removed' | 'expired' | 'shutdown' | 'lost';
-
-export interface MountSession {
-  readonly mountId: string;
-  readonly backupId: string;
-  readonly exposeAt: string | null;
-  readonly createdAt: Date;
-  readonly lastUsedAt: Date;
-  readonly expiresAt: Date;
-  readonly mount: OpenMount;
-}
-
-/** Keeps a mount alive while something is read from it. Releasing it twice is fine. */
-export interface MountHold extends Disposable {
-  readonly session: MountSession;
-  release(): void;
-}
 
 export interface MountRegistryDeps {
   readonly clock: Clock;
@@ -36,12 +18,6 @@ export interface MountRegistryDeps {
   /** When this fails the mount is closed again. */
   readonly onOpened: (session: MountSession) => void | Promise<void>;
   readonly onClosed: (session: MountSession, reason: CloseReason) => void | Promise<void>;
-}
-
-export interface OpenSessionRequest {
-  readonly backupId: string;
-  readonly disks: readonly MountDisk[];
-  readonly exposeAt: string | null;
 }
 
 interface Entry {

@@ -1,0 +1,98 @@
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { query } from './client.ts';
+import { contextOf } from './context.ts';
+import { type Format, print, say } from './output.ts';
+
+interface VmView {
+  readonly name: string;
+  readonly registered: boolean;
+  readonly disks: readonly { disk_id: number; path: string; format: string; active: boolean }[];
+}
+
+const collect = (value: string, all: string[]) => [...all, value];
+
+/** `PATH` or `PATH,format=raw|qcow2`; relative to where the operator stands. */
+export function parseDisk(text: string): { path: string; format?: string } {
+  const match = /^(.*),format=(\w+)$/.exec(text);
+  return match ? { path: resolve(match[1] ?? ''), format: match[2] ?? '' } : { path: resolve(text) };
+}
+
+const show = (format: Format, document: unknown, vms: readonly VmView[]) =>
+  print(
+    format,
+    document,
+    vms,
+    [
+      { title: 'NAME', value: (vm) => vm.name },
+      { title: 'STATE', value: (vm) => (vm.registered ? 'registered' : 'backups only') },
+      { title: 'DISKS', value: (vm) => vm.disks.filter((disk) => disk.active).map((disk) => `${disk.disk_id}:${disk.path} (${disk.format})`).join(' ') },
+    ],
+    (vm) => vm.name,
+  );
+
+interface ChangeOptions {
+  disk?: string[];
+  addDisk?: string[];
+  removeDisk?: string[];
+  before?: string;
+  after?: string;
+  allowBacking?: string[];
+}
+
+export function vmCommands(program: Command): void {
+  const vm = program.command('vm').description('machines and their disks');
+  vm.command('add <name>')
+    .description('register a machine from local images or block devices')
+    .requiredOption('--disk <path[,format=raw|qcow2]>', 'a disk; repeat it for more', collect, [])
+    .option('--before <command>', 'run before the disks are read, as to freeze an application')
+    .option('--after <command>', 'run afterwards, whatever happened')
+    .option('--allow-backing <dir>', 'folder in which backing files of a qcow2 may lie; repeatable', collect, [])
+    .action(async (name: string, options: ChangeOptions, command: Command) => {
+      const { client, format } = contextOf(command);
+      const added = await client.call<VmView>('POST', '/vms', {
+        name,
+        disks: (options.disk ?? []).map(parseDisk),
+        before: options.before,
+        after: options.after,
+        allow_backing: (options.allowBacking ?? []).map((folder) => resolve(folder)),
+      });
+      show(format, added, [added]);
+    });
+  vm.command('list').description('all machines').action(async (_options, command: Command) => {
+    const { client, format } = contextOf(command);
+    const answer = await client.call<{ vms: VmView[] }>('GET', '/vms');
+    show(format, answer, answer.vms);
+  });
+  vm.command('show <name>').description('one machine').action(async (name: string, _options, command: Command) => {
+    const { client, format } = contextOf(command);
+    const answer = await client.call<VmView>('GET', `/vms/${encodeURIComponent(name)}`);
+    show(format, answer, [answer]);
+  });
+  vm.command('set <name>')
+    .description('change disks and commands of a machine')
+    .option('--add-disk <path[,format=…]>', 'add a disk', collect, [])
+    .option('--remove-disk <path|number>', 'remove a disk; its backups stay', collect, [])
+    .option('--before <command>', 'command before the backup; "" removes it')
+    .option('--after <command>', 'command after the backup; "" removes it')
+    .option('--allow-backing <dir>', 'folders for backing files, replacing the earlier ones', collect)
+    .action(async (name: string, options: ChangeOptions, command: Command) => {
+      const { client, format } = contextOf(command);
+      const orNull = (text: string | undefined) => (text === '' ? null : text);
+      const changed = await client.call<VmView>('PATCH', `/vms/${encodeURIComponent(name)}`, {
+        add_disks: (options.addDisk ?? []).map(parseDisk),
+        remove_disks: options.removeDisk,
+        before: orNull(options.before),
+        after: orNull(options.after),
+        allow_backing: options.allowBacking,
+      });
+      show(format, changed, [changed]);
+    });
+  vm.command('remove <name>')
+    .description('end the registration of a machine')
+    .option('--keep-backups', 'even if it has backups; they stay readable')
+    .action(async (name: string, options: { keepBackups?: boolean }, command: Command) => {
+      await contextOf(command).client.call('DELETE', `/vms/${encodeURIComponent(name)}${query({ keep_backups: options.keepBackups })}`);
+      say(`The machine "${name}" is not registered any more.`);
+    });
+}

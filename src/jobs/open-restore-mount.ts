@@ -1,0 +1,35 @@
+import { SendenseError } from '../base/sendense-error.ts';
+import type { Catalog } from '../catalog/catalog.ts';
+import type { MountRegistry } from '../restore/mount-registry.ts';
+import type { MountSession } from '../restore/mount-session.ts';
+import { findCompleted } from './find-backup.ts';
+import { readableDisks } from './read-chain.ts';
+import type { Repositories } from './repositories.ts';
+import type { ResourceLocks } from './resource-locks.ts';
+
+export interface MountDeps {
+  readonly catalog: Catalog;
+  readonly repositories: Repositories;
+  readonly locks: ResourceLocks;
+  readonly mounts: MountRegistry;
+  /** Mount id → gives the backup back; called when the mount closes. */
+  readonly mountLocks: Map<string, () => void>;
+}
+
+/**
+ * Mounts a restore point; the backup cannot be deleted while it is mounted.
+ * @throws BACKUP_…, DISK_UNKNOWN, LAYER_…, MOUNT_FAILED, LIMIT_REACHED
+ */
+export async function openRestoreMount(deps: MountDeps, wanted: string, diskIndex: number | null, exposeAt: string | null): Promise<MountSession> {
+  const backup = findCompleted(deps.catalog, wanted);
+  const release = deps.locks.acquire('a mount', [{ resource: `backup:${backup.id}`, exclusive: false, busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: backup.id, holder }) }]);
+  try {
+    const disks = await readableDisks(deps, backup, diskIndex);
+    const session = await deps.mounts.open({ backupId: backup.id, disks, exposeAt });
+    deps.mountLocks.set(session.mountId, release);
+    return session;
+  } catch (error) {
+    release();
+    throw error;
+  }
+}

@@ -1,0 +1,82 @@
+import { realpath } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { SendenseError } from '../base/sendense-error.ts';
+import type { Catalog } from '../catalog/catalog.ts';
+import type { Job } from '../catalog/jobs.ts';
+import type { OutputFormat } from '../qemu/qemu-img.ts';
+import { restoreDisk } from '../restore/restore-disk.ts';
+import { findCompleted } from './find-backup.ts';
+import type { JobEngine } from './job-engine.ts';
+import { readableDisks } from './read-chain.ts';
+import type { Repositories } from './repositories.ts';
+import type { ResourceLocks } from './resource-locks.ts';
+import { TransferProgress } from './transfer-progress.ts';
+
+export interface RestoreDeps {
+  readonly catalog: Catalog;
+  readonly engine: JobEngine;
+  readonly locks: ResourceLocks;
+  readonly repositories: Repositories;
+  /** Folders of the appliance itself, never an output. */
+  readonly ownFolders: readonly string[];
+}
+
+export interface RestoreDiskOrder {
+  readonly backup: string;
+  readonly diskIndex: number;
+  readonly output: string;
+  readonly format: OutputFormat;
+  readonly overwrite: boolean;
+}
+
+/**
+ * Starts writing one disk of a restore point to a file.
+ * @throws BACKUP_UNKNOWN, BACKUP_NOT_COMPLETE, DISK_UNKNOWN, LAYER_…, BACKUP_BUSY, DISK_BUSY
+ */
+export async function startRestoreDisk(deps: RestoreDeps, order: RestoreDiskOrder): Promise<Job> {
+  const backup = findCompleted(deps.catalog, order.backup);
+  const jobId = deps.engine.newId();
+  const folder = await realpath(dirname(order.output)).catch(() => dirname(order.output));
+  const output = join(folder, basename(order.output));
+  const release = deps.locks.acquire(jobId, [
+    { resource: `backup:${backup.id}`, exclusive: false, busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: backup.id, holder }) },
+    // a disk that is being backed up must not be overwritten meanwhile
+    { resource: `disk:${output}`, exclusive: true, busy: (holder) => new SendenseError('DISK_BUSY', { path: output, holder }) },
+  ]);
+  try {
+    const [disk] = await readableDisks(deps, backup, order.diskIndex);
+    const sizeBytes = backup.disks.find((candidate) => candidate.diskIndex === order.diskIndex)?.sizeBytes ?? 0;
+    return deps.engine.submit(jobId, {
+      kind: 'restore-disk',
+      vmName: backup.vmName,
+      backupId: backup.id,
+      request: { disk_index: order.diskIndex, output, format: order.format },
+      run: async (context) => {
+        context.setPhase('restoring');
+        const progress = new TransferProgress(sizeBytes, Date.now());
+        await restoreDisk({
+          chain: disk?.chain ?? [],
+          output,
+          format: order.format,
+          overwrite: order.overwrite,
+          forbidden: [...deps.ownFolders, ...deps.repositories.all().map((repository) => repository.root)],
+          onProgress: (fraction) => {
+            const bytes = Math.round(fraction * sizeBytes);
+            progress.update({ processedBytes: bytes, readBytes: bytes, writtenBytes: bytes, reconnects: 0 });
+            context.setProgress(progress.report(Date.now()));
+          },
+          signal: context.signal,
+        });
+      },
+      ended: (job) => {
+        release();
+        const isGood = job.status === 'completed';
+        const message = isGood ? `Disk ${order.diskIndex} of ${backup.id} was restored to ${output}.` : `Restoring disk ${order.diskIndex} of ${backup.id} ${job.status}: ${job.error?.message ?? ''}`;
+        deps.catalog.events.add({ kind: `restore.${job.status}`, severity: isGood ? 'info' : 'error', subject: backup.vmName, message, data: { backup_id: backup.id, output } });
+      },
+    });
+  } catch (error) {
+    release();
+    throw error;
+  }
+}

@@ -1,0 +1,74 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { homePaths } from '../base/home-paths.ts';
+import { lockHome } from '../base/home-lock.ts';
+import { loadConfig } from '../base/load-config.ts';
+import { createLogger } from '../base/logger.ts';
+import { kill, markChildren, ownerIdOf } from '../base/owned-processes.ts';
+import { SendenseError, toSendenseError } from '../base/sendense-error.ts';
+import { daemonOptions, isUsageError } from './daemon-options.ts';
+import { startAppliance } from './start-appliance.ts';
+
+const startedMs = performance.now();
+const version = (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+
+/** `SENDENSE_CRASH_AT=intent:layer-named:2` kills the daemon at the second such step; only tests set it. */
+function crashAt(wanted: string | undefined): ((step: string) => void) | undefined {
+  if (wanted === undefined) return undefined;
+  const match = /^(\w+:[\w-]+)(?::(\d+))?$/.exec(wanted);
+  let left = Number(match?.[2] ?? 1);
+  return (step) => {
+    if (step !== match?.[1]) return;
+    left -= 1;
+    if (left === 0) kill(process.pid, 'SIGKILL');
+  };
+}
+
+function whoRuns(runFolder: string): string {
+  const file = join(runFolder, 'sendensed.pid');
+  return existsSync(file) ? readFileSync(file, 'utf8').trim() : 'unknown';
+}
+
+async function main(): Promise<void> {
+  const options = daemonOptions(process.argv, version);
+  const paths = homePaths(options.home);
+  const loaded = await loadConfig({ file: paths.configFile, environment: process.env, flags: options.set });
+  const logger = createLogger(loaded.config.log.level);
+  const lock = (() => {
+    try {
+      return lockHome(paths.lockFile, paths.home);
+    } catch (error) {
+      if (!(error instanceof SendenseError)) throw error;
+      throw new SendenseError('DAEMON_RUNNING', { pid: whoRuns(paths.runFolder), home: paths.home }, error);
+    }
+  })();
+  const ownerId = ownerIdOf(paths.home);
+  markChildren(ownerId);
+  const onStep = crashAt(process.env['SENDENSE_CRASH_AT']);
+  const moverFile = fileURLToPath(new URL('./sendense-mover.js', import.meta.url));
+  const appliance = await startAppliance({ paths, loaded, logger, version, ownerId, moverFile, ...(onStep ? { onStep } : {}) });
+  logger.info({ home: paths.home, socket: paths.socketFile, ms: Math.round(performance.now() - startedMs) }, 'ready');
+
+  let isStopping = false;
+  const stop = async (signal: string) => {
+    if (isStopping) return;
+    isStopping = true;
+    logger.info({ signal }, 'stopping');
+    await appliance.stop();
+    lock[Symbol.dispose]();
+    process.exit(0);
+  };
+  process.on('SIGTERM', () => void stop('SIGTERM'));
+  process.on('SIGINT', () => void stop('SIGINT'));
+}
+
+try {
+  await main();
+} catch (error) {
+  if (isUsageError(error)) process.exit(error.exitCode === 0 ? 0 : 2);
+  const failure = toSendenseError(error);
+  process.stderr.write(`error: ${failure.message}\n       ${failure.hint}\n       (${failure.code})\n`);
+  if (failure.code === 'INTERNAL') console.error(failure.cause ?? failure);
+  process.exit(failure.entry.exit);
+}

@@ -1,0 +1,26 @@
+import type { MountDisk, OpenMount } from './open-mount.ts';
+
+/** `lost`: its storage daemon died, so that nothing in it could be read any more. */
+export type CloseReason = 'removed' | 'expired' | 'shutdown' | 'lost';
+
+export interface MountSession {
+  readonly mountId: string;
+  readonly backupId: string;
+  readonly exposeAt: string | null;
+  readonly createdAt: Date;
+  readonly lastUsedAt: Date;
+  readonly expiresAt: Date;
+  readonly mount: OpenMount;
+}
+
+/** Keeps a mount alive while something is read from it. Releasing it twice is fine. */
+export interface MountHold extends Disposable {
+  readonly session: MountSession;
+  release(): void;
+}
+
+export interface OpenSessionRequest {
+  readonly backupId: string;
+  readonly disks: readonly MountDisk[];
+  readonly exposeAt: string | null;
+}

@@ -1,0 +1,70 @@
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { openMount } from '../../src/restore/open-mount.ts';
+import { sweepMounts } from '../../src/restore/sweep-mounts.ts';
+import { Bench, sha256, tool } from './restore-fixtures.ts';
+
+/** Opens a mount in a process of its own, then kills it and its storage daemon as a power cut would. */
+async function leaveMount(bench: Bench, request: object): Promise<void> {
+  const source = new URL('../../src/restore/open-mount.ts', import.meta.url).href;
+  const deps = { runFolder: bench.runFolder, mountFolder: bench.mountFolder, mode: 'loop', overlayLimitBytes: 2 ** 28 };
+  const script = `import { openMount } from ${JSON.stringify(source)};
+    const logger = { error() {}, warn() {}, info() {} };
+    await openMount({ ...${JSON.stringify(deps)}, logger }, ${JSON.stringify(request)});
+    console.log('open'); setInterval(() => {}, 1000);`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  await new Promise((resolve, reject) => {
+    child.stdout.once('data', resolve);
+    child.once('exit', reject);
+  });
+  child.removeAllListeners('exit');
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGKILL');
+  await ended;
+  for (const pid of bench.pids()) process.kill(pid, 'SIGKILL');
+  await expect.poll(() => bench.pids()).toEqual([]);
+}
+
+test('what a killed daemon left is removed, a bystander is not', async () => {
+  using bench = new Bench();
+  const layer = bench.full(bench.filesystem('a.img', 'ext4', (folder) => writeFileSync(join(folder, 'a'), 'x')));
+  const before = sha256(layer);
+  // the same kind of things, not ours
+  const foreign = bench.path('foreign');
+  mkdirSync(foreign);
+  tool('mount', '-o', 'loop,ro', bench.path('a.img'), foreign);
+  mkdirSync(bench.path('with blank'));
+  const disks = [0, 1].map((diskIndex) => ({ diskIndex, chain: [layer] }));
+  await leaveMount(bench, { mountId: 'old-1', disks, exposeAt: bench.path('with blank') });
+  await leaveMount(bench, { mountId: 'old-2', disks: [disks[0]], exposeAt: bench.path('shown') });
+  expect(bench.leftovers().length).toBeGreaterThan(8);
+
+  const result = await sweepMounts(bench.deps());
+  expect(result).toEqual({ mounts: 9, loops: 3, folders: 4 });
+  const left = bench.leftovers();
+  expect(left).toHaveLength(2);
+  for (const line of left) expect(line).toMatch(/foreign|a\.img/);
+  expect(readFileSync(join(foreign, 'a'), 'utf8')).toBe('x');
+  expect(existsSync(bench.path('shown'))).toBe(false);
+  expect(readdirSync(bench.path('with blank'))).toEqual([]);
+  expect(sha256(layer)).toBe(before);
+  expect(await sweepMounts(bench.deps())).toEqual({ mounts: 0, loops: 0, folders: 0 });
+});
+
+test('a lost storage daemon is noticed, and the mount can still be closed', async () => {
+  using bench = new Bench();
+  const layer = bench.full(bench.filesystem('a.img', 'ext4', (folder) => writeFileSync(join(folder, 'a'), 'x')));
+  const mount = await openMount(bench.deps(), { mountId: 'm', disks: [{ diskIndex: 0, chain: [layer] }], exposeAt: null });
+  for (const pid of bench.pids()) process.kill(pid, 'SIGKILL');
+  await expect.poll(() => mount.isLost()).toBe(true);
+  await mount.close({ force: true });
+  await expect.poll(() => bench.leftovers()).toEqual([]);
+});
+
+test('folders that do not exist yet are nothing to sweep', async () => {
+  using bench = new Bench();
+  const deps = bench.deps({ runFolder: bench.path('no'), mountFolder: bench.path('neither') });
+  expect(await sweepMounts(deps)).toEqual({ mounts: 0, loops: 0, folders: 0 });
+});
