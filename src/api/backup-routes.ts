@@ -1,12 +1,22 @@
 import { z } from 'zod';
-import { chainsOf } from '../repository/chains.ts';
-import { deleteBackup, planDelete, type DeleteDeps } from '../jobs/delete-backup.ts';
+import { SendenseError } from '../base/sendense-error.ts';
+import { type DeleteDeps, deleteBackup, planDelete } from '../jobs/delete-backup.ts';
 import { findBackup, findVm } from '../jobs/find-backup.ts';
 import { failureOf } from '../jobs/job-engine.ts';
-import { startBackup, type StartBackupDeps } from '../jobs/start-backup.ts';
-import { SendenseError } from '../base/sendense-error.ts';
+import { type StartBackupDeps, startBackup } from '../jobs/start-backup.ts';
+import { chainsOf } from '../repository/chains.ts';
 import { defineRoute, type Route } from './route.ts';
-import { backupAnswer, backupRef, backupType, diskIndex, flag, jobStatus, limit, repositoryName, vmName } from './schemas.ts';
+import {
+  backupAnswer,
+  backupRef,
+  backupType,
+  diskIndex,
+  flag,
+  jobStatus,
+  limit,
+  repositoryName,
+  vmName,
+} from './schemas.ts';
 import { backupView } from './views.ts';
 
 const tag = 'backup';
@@ -16,9 +26,23 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
   const { catalog, repositories, engine } = deps;
   return [
     defineRoute({
-      method: 'post', path: '/backup/start', tag, status: 202, summary: 'Start a backup of a machine',
-      body: z.strictObject({ vm_name: vmName, backup_type: backupType.default('incremental'), repository: repositoryName.default('local'), wait: z.boolean().default(false) }),
-      answer: z.object({ job_id: z.string(), backup_id: z.string(), status: jobStatus, warnings: z.array(z.string()) }),
+      method: 'post',
+      path: '/backup/start',
+      tag,
+      status: 202,
+      summary: 'Start a backup of a machine',
+      body: z.strictObject({
+        vm_name: vmName,
+        backup_type: backupType.default('incremental'),
+        repository: repositoryName.default('local'),
+        wait: z.boolean().default(false),
+      }),
+      answer: z.object({
+        job_id: z.string(),
+        backup_id: z.string(),
+        status: jobStatus,
+        warnings: z.array(z.string()),
+      }),
       handle: async ({ body }) => {
         let job = await startBackup(deps, body.vm_name, body.backup_type, body.repository);
         if (body.wait) {
@@ -29,12 +53,21 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
       },
     }),
     defineRoute({
-      method: 'get', path: '/backup/list', tag, summary: 'Backups, newest first',
-      query: z.strictObject({ vm_name: vmName.optional(), status: jobStatus.optional(), cursor: backupRef.optional(), limit }),
+      method: 'get',
+      path: '/backup/list',
+      tag,
+      summary: 'Backups, newest first',
+      query: z.strictObject({
+        vm_name: vmName.optional(),
+        status: jobStatus.optional(),
+        cursor: backupRef.optional(),
+        limit,
+      }),
       answer: z.object({ backups: z.array(backupAnswer), next_cursor: z.string().nullable() }),
       handle: async ({ query }) => {
         const after = query.cursor === undefined ? null : catalog.backups.byId(query.cursor);
-        if (query.cursor !== undefined && !after) throw new SendenseError('REQUEST_INVALID', { detail: 'query: the cursor is not known any more' });
+        if (query.cursor !== undefined && !after)
+          throw new SendenseError('REQUEST_INVALID', { detail: 'query: the cursor is not known any more' });
         const backups = catalog.backups.list({
           limit: query.limit + 1,
           ...(query.vm_name === undefined ? {} : { contextId: findVm(catalog, query.vm_name).contextId }),
@@ -42,13 +75,31 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
           ...(after ? { after } : {}),
         });
         const page = backups.slice(0, query.limit);
-        return { backups: page.map((backup) => backupView(backup, repositories)), nextCursor: backups.length > page.length ? (page.at(-1)?.id ?? null) : null };
+        return {
+          backups: page.map((backup) => backupView(backup, repositories)),
+          nextCursor: backups.length > page.length ? (page.at(-1)?.id ?? null) : null,
+        };
       },
     }),
     defineRoute({
-      method: 'get', path: '/backup/chain', tag, summary: 'The chains of a machine',
+      method: 'get',
+      path: '/backup/chain',
+      tag,
+      summary: 'The chains of a machine',
       query: z.strictObject({ vm_name: vmName, disk: diskIndex.optional() }),
-      answer: z.object({ chains: z.array(z.object({ disk_id: z.number(), repository: z.string(), full_backup_id: z.string(), latest_backup_id: z.string(), total_backups: z.number(), total_size_bytes: z.number(), backups: z.array(backupAnswer) })) }),
+      answer: z.object({
+        chains: z.array(
+          z.object({
+            disk_id: z.number(),
+            repository: z.string(),
+            full_backup_id: z.string(),
+            latest_backup_id: z.string(),
+            total_backups: z.number(),
+            total_size_bytes: z.number(),
+            backups: z.array(backupAnswer),
+          }),
+        ),
+      }),
       handle: async ({ query }) => {
         const vm = findVm(catalog, query.vm_name);
         const chains = repositories.all().flatMap((repository) => {
@@ -64,22 +115,38 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
               totalSizeBytes: chain.totalSizeBytes,
               backups: members
                 .filter((member) => chain.backups.some((backup) => backup.backupId === member.id))
-                .map((member) => ({ ...backupView(member, repositories), disks: backupView(member, repositories).disks.filter((disk) => disk.diskId === chain.diskIndex) })),
+                .map((member) => ({
+                  ...backupView(member, repositories),
+                  disks: backupView(member, repositories).disks.filter(
+                    (disk) => disk.diskId === chain.diskIndex,
+                  ),
+                })),
             }));
         });
         return { chains };
       },
     }),
     defineRoute({
-      method: 'get', path: '/backup/{backup_id}', tag, summary: 'One backup', params: backupParams, answer: backupAnswer,
+      method: 'get',
+      path: '/backup/{backup_id}',
+      tag,
+      summary: 'One backup',
+      params: backupParams,
+      answer: backupAnswer,
       handle: async ({ params }) => backupView(findBackup(catalog, params.backup_id), repositories),
     }),
     defineRoute({
-      method: 'delete', path: '/backup/{backup_id}', tag, summary: 'Delete a backup; 409 with the ids of those that need it', params: backupParams,
+      method: 'delete',
+      path: '/backup/{backup_id}',
+      tag,
+      summary: 'Delete a backup; 409 with the ids of those that need it',
+      params: backupParams,
       query: z.strictObject({ cascade: flag, dry_run: flag }),
       answer: z.object({ backup_ids: z.array(z.string()), freed_bytes: z.number(), deleted: z.boolean() }),
       handle: async ({ params, query }) => {
-        const plan = query.dry_run ? planDelete(catalog, params.backup_id) : await deleteBackup(deps, params.backup_id, query.cascade);
+        const plan = query.dry_run
+          ? planDelete(catalog, params.backup_id)
+          : await deleteBackup(deps, params.backup_id, query.cascade);
         return { ...plan, deleted: !query.dry_run };
       },
     }),

@@ -10,11 +10,21 @@ import type { Answer } from './route.ts';
  * that a repeat can succeed.
  * @throws IDEMPOTENCY_MISMATCH, IDEMPOTENCY_RUNNING
  */
-export async function onlyOnce(store: IdempotencyQueries, clock: Clock, request: Request, run: () => Promise<Answer>): Promise<Answer> {
+export async function onlyOnce(
+  store: IdempotencyQueries,
+  clock: Clock,
+  request: Request,
+  run: () => Promise<Answer>,
+): Promise<Answer> {
   const key = request.get('Idempotency-Key');
   if (key === undefined || request.method !== 'POST') return await run();
-  if (!/^[\x21-\x7e]{1,200}$/.test(key)) throw new SendenseError('REQUEST_INVALID', { detail: 'the Idempotency-Key has other than 1 to 200 visible characters' });
-  const digest = createHash('sha256').update(JSON.stringify([request.path, request.body ?? null])).digest('hex');
+  if (!/^[\x21-\x7e]{1,200}$/.test(key))
+    throw new SendenseError('REQUEST_INVALID', {
+      detail: 'the Idempotency-Key has other than 1 to 200 visible characters',
+    });
+  const digest = createHash('sha256')
+    .update(JSON.stringify([request.path, request.body ?? null]))
+    .digest('hex');
   const known = store.find(key);
   if (known) {
     if (known.requestDigest !== digest) throw new SendenseError('IDEMPOTENCY_MISMATCH', { key });

@@ -21,26 +21,54 @@ export function jobRoutes({ engine, jobs }: { engine: JobEngine; jobs: JobQuerie
   };
   return [
     defineRoute({
-      method: 'get', path: '/jobs', tag, summary: 'Jobs, newest first', query: z.strictObject({ status: jobStatus.optional(), vm_name: vmName.optional(), limit }),
+      method: 'get',
+      path: '/jobs',
+      tag,
+      summary: 'Jobs, newest first',
+      query: z.strictObject({ status: jobStatus.optional(), vm_name: vmName.optional(), limit }),
       answer: z.object({ jobs: z.array(jobAnswer) }),
       handle: async ({ query }) => ({
         jobs: jobs
-          .list({ limit: query.limit, ...(query.status === undefined ? {} : { status: query.status }), ...(query.vm_name === undefined ? {} : { vm: query.vm_name }) })
+          .list({
+            limit: query.limit,
+            ...(query.status === undefined ? {} : { status: query.status }),
+            ...(query.vm_name === undefined ? {} : { vm: query.vm_name }),
+          })
           .map((job) => jobView(engine.get(job.id) ?? job)),
       }),
     }),
-    defineRoute({ method: 'get', path: '/jobs/{job_id}', tag, summary: 'One job', params: jobParams, answer: jobAnswer, handle: async ({ params }) => jobView(find(params.job_id)) }),
     defineRoute({
-      method: 'post', path: '/jobs/{job_id}/cancel', tag, status: 202, summary: 'Ask a job to stop', params: jobParams, answer: jobAnswer,
+      method: 'get',
+      path: '/jobs/{job_id}',
+      tag,
+      summary: 'One job',
+      params: jobParams,
+      answer: jobAnswer,
+      handle: async ({ params }) => jobView(find(params.job_id)),
+    }),
+    defineRoute({
+      method: 'post',
+      path: '/jobs/{job_id}/cancel',
+      tag,
+      status: 202,
+      summary: 'Ask a job to stop',
+      params: jobParams,
+      answer: jobAnswer,
       handle: async ({ params }) => jobView(engine.cancel(params.job_id)),
     }),
     defineRoute({
-      method: 'get', path: '/jobs/{job_id}/events', tag, summary: 'The job as server-sent events, until it ends', params: jobParams, answer: jobAnswer,
+      method: 'get',
+      path: '/jobs/{job_id}/events',
+      tag,
+      summary: 'The job as server-sent events, until it ends',
+      params: jobParams,
+      answer: jobAnswer,
       handle: async ({ params, response }) => {
         const first = find(params.job_id);
         response.status(200).set({ 'Content-Type': 'text/event-stream' });
         response.flushHeaders();
-        const send = (job: Job) => response.write(`event: job\ndata: ${JSON.stringify(toWire(jobView(job)))}\n\n`);
+        const send = (job: Job) =>
+          response.write(`event: job\ndata: ${JSON.stringify(toWire(jobView(job)))}\n\n`);
         const alive = setInterval(() => response.write(': still here\n\n'), KEEP_ALIVE_MS);
         const stop = () => {
           clearInterval(alive);

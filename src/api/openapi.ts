@@ -1,5 +1,5 @@
-import { createDocument, type ZodOpenApiOperationObject, type ZodOpenApiPathsObject } from 'zod-openapi';
 import { z } from 'zod';
+import { createDocument, type ZodOpenApiOperationObject, type ZodOpenApiPathsObject } from 'zod-openapi';
 import type { Route } from './route.ts';
 
 const problem = z.object({
@@ -24,7 +24,10 @@ function operation(route: Route): ZodOpenApiOperationObject {
     },
     ...(route.body ? { requestBody: { content: { 'application/json': { schema: route.body } } } } : {}),
     responses: {
-      [String(route.status)]: { description: 'Done', ...(hasBody ? { content: { 'application/json': { schema: route.answer } } } : {}) },
+      [String(route.status)]: {
+        description: 'Done',
+        ...(hasBody ? { content: { 'application/json': { schema: route.answer } } } : {}),
+      },
       default: { description: 'A problem', content: { 'application/problem+json': { schema: problem } } },
     },
   };
@@ -36,7 +39,12 @@ export function openApiDocument(routes: readonly Route[], version: string) {
   for (const route of routes) paths[route.path] = { ...paths[route.path], [route.method]: operation(route) };
   return createDocument({
     openapi: '3.1.0',
-    info: { title: 'Sendense', version, description: 'Backups of virtual machines as plain qcow2 chains.', license: { name: 'Apache-2.0', identifier: 'Apache-2.0' } },
+    info: {
+      title: 'Sendense',
+      version,
+      description: 'Backups of virtual machines as plain qcow2 chains.',
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+    },
     servers: [{ url: '/api/v1' }],
     paths,
   });

@@ -1,12 +1,13 @@
 import type { Response } from 'express';
-import { toSendenseError } from '../base/sendense-error.ts';
 import type { Logger } from '../base/logger.ts';
+import { toSendenseError } from '../base/sendense-error.ts';
 import { toWire } from './wire.ts';
 
 /** Answers with RFC 9457 problem details; `code` is the stable name that programs look at. */
 export function sendProblem(response: Response, error: unknown, logger: Logger): void {
   const failure = toSendenseError(error);
-  if (failure.entry.kind === 'bug') logger.error({ err: failure.cause ?? failure }, 'a request failed unexpectedly');
+  if (failure.entry.kind === 'bug')
+    logger.error({ err: failure.cause ?? failure }, 'a request failed unexpectedly');
   if (response.headersSent) {
     // the stream broke half-way: cutting the connection is the only way left to say so
     response.destroy();

@@ -37,7 +37,11 @@ export interface Route {
 }
 
 /** Gives the handler its types from the schemas. */
-export function defineRoute<P extends Schema = undefined, Q extends Schema = undefined, B extends Schema = undefined>(definition: {
+export function defineRoute<
+  P extends Schema = undefined,
+  Q extends Schema = undefined,
+  B extends Schema = undefined,
+>(definition: {
   readonly method: Route['method'];
   readonly path: string;
   readonly summary: string;

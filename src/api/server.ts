@@ -23,11 +23,17 @@ interface ServerDeps {
 const MAX_BODY = '256kb';
 const base = '/api/v1';
 
-function parse(schema: z.ZodType<Record<string, unknown>> | undefined, value: unknown, where: string): Record<string, unknown> {
+function parse(
+  schema: z.ZodType<Record<string, unknown>> | undefined,
+  value: unknown,
+  where: string,
+): Record<string, unknown> {
   if (!schema) return {};
   const parsed = schema.safeParse(value ?? {});
   if (parsed.success) return parsed.data;
-  throw new SendenseError('REQUEST_INVALID', { detail: `${where}: ${z.prettifyError(parsed.error).replaceAll('\n', ' ').replace('✖ ', '')}` });
+  throw new SendenseError('REQUEST_INVALID', {
+    detail: `${where}: ${z.prettifyError(parsed.error).replaceAll('\n', ' ').replace('✖ ', '')}`,
+  });
 }
 
 async function serve(deps: ServerDeps, route: Route, request: Request, response: Response): Promise<void> {
@@ -40,7 +46,10 @@ async function serve(deps: ServerDeps, route: Route, request: Request, response:
   };
   const run = async (): Promise<Answer> => {
     const result = await route.handle(input as never);
-    return { status: result === streamed ? 0 : route.status, body: result === streamed ? streamed : toWire(result) };
+    return {
+      status: result === streamed ? 0 : route.status,
+      body: result === streamed ? streamed : toWire(result),
+    };
   };
   const answer = await onlyOnce(deps.idempotency, deps.clock, request, run);
   if (answer.body === streamed) return;
@@ -64,15 +73,29 @@ export function createServer(deps: ServerDeps, routes: readonly Route[]): Expres
   app.get('/api/docs', (_request, response) => void response.type('html').send(docsPage));
   app.use('/api/docs', express.static(swagger, { index: false }));
   for (const route of routes) {
-    app[route.method](base + route.path.replace(/\{(\w+)\}/g, ':$1'), (request: Request, response: Response) => {
-      serve(deps, route, request, response).catch((error: unknown) => sendProblem(response, error, deps.logger));
-    });
+    app[route.method](
+      base + route.path.replace(/\{(\w+)\}/g, ':$1'),
+      (request: Request, response: Response) => {
+        serve(deps, route, request, response).catch((error: unknown) =>
+          sendProblem(response, error, deps.logger),
+        );
+      },
+    );
   }
-  app.use((request, response) => sendProblem(response, new SendenseError('ROUTE_UNKNOWN', { method: request.method, path: request.path.slice(0, 200) }), deps.logger));
+  app.use((request, response) =>
+    sendProblem(
+      response,
+      new SendenseError('ROUTE_UNKNOWN', { method: request.method, path: request.path.slice(0, 200) }),
+      deps.logger,
+    ),
+  );
   app.use((error: unknown, _request: Request, response: Response, _next: unknown) => {
     // express and its body parser mark what the client did wrong with a 4xx status
     const status = error instanceof Error && 'status' in error ? Number(error.status) : 500;
-    const shown = status >= 400 && status < 500 && error instanceof Error ? new SendenseError('REQUEST_INVALID', { detail: error.message }) : error;
+    const shown =
+      status >= 400 && status < 500 && error instanceof Error
+        ? new SendenseError('REQUEST_INVALID', { detail: error.message })
+        : error;
     sendProblem(response, shown, deps.logger);
   });
   return app;

@@ -44,6 +44,11 @@ export function jobView({ id, request: _request, ...job }: Job) {
 export function vmView(vm: Vm) {
   return {
     ...vm,
-    disks: vm.disks.map((disk) => ({ diskId: disk.diskIndex, path: disk.key, format: disk.format, active: disk.active })),
+    disks: vm.disks.map((disk) => ({
+      diskId: disk.diskIndex,
+      path: disk.key,
+      format: disk.format,
+      active: disk.active,
+    })),
   };
 }

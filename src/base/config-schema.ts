@@ -5,7 +5,9 @@ const seconds = z.number().int().min(1);
 
 /** Every setting there is. Unknown keys are errors: a misspelt setting must not be silently ignored. */
 export const configSchema = z.strictObject({
-  log: z.strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default(d.log.level) }).prefault({}),
+  log: z
+    .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default(d.log.level) })
+    .prefault({}),
   exports: z
     .strictObject({ backend: z.enum(['nbd-server', 'storage-daemon']).default(d.exports.backend) })
     .prefault({}),
@@ -15,7 +17,9 @@ export const configSchema = z.strictObject({
       hook_timeout_s: seconds.default(d.jobs.hook_timeout_s),
     })
     .prefault({}),
-  chain: z.strictObject({ max_depth: z.number().int().min(1).max(200).default(d.chain.max_depth) }).prefault({}),
+  chain: z
+    .strictObject({ max_depth: z.number().int().min(1).max(200).default(d.chain.max_depth) })
+    .prefault({}),
   repository: z
     .strictObject({ reserve_bytes: z.number().int().min(0).default(d.repository.reserve_bytes) })
     .prefault({}),

@@ -1,7 +1,7 @@
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { execa, ExecaError, type ResultPromise } from 'execa';
+import { ExecaError, execa, type ResultPromise } from 'execa';
 import { SendenseError } from './sendense-error.ts';
 
 /** Which Debian package brings a tool; the text of TOOL_MISSING. */
@@ -46,14 +46,25 @@ export interface RunResult {
 function failure(tool: string, error: unknown, options: RunOptions): SendenseError {
   if (!(error instanceof ExecaError)) return new SendenseError('INTERNAL', { detail: String(error) }, error);
   if (error.code === 'ENOENT') {
-    return new SendenseError('TOOL_MISSING', { tool, install: `apt-get install ${packageOf[tool] ?? tool}` }, error);
+    return new SendenseError(
+      'TOOL_MISSING',
+      { tool, install: `apt-get install ${packageOf[tool] ?? tool}` },
+      error,
+    );
   }
   if (options.signal?.aborted) return new SendenseError('CANCELLED', {}, error);
   if (error.timedOut) {
-    return new SendenseError('TOOL_TIMEOUT', { tool, seconds: (options.timeoutMs ?? DEFAULT_TIMEOUT_MS) / 1000 }, error);
+    return new SendenseError(
+      'TOOL_TIMEOUT',
+      { tool, seconds: (options.timeoutMs ?? DEFAULT_TIMEOUT_MS) / 1000 },
+      error,
+    );
   }
-  const outcome = error.signal === undefined ? `exit code ${error.exitCode ?? '?'}` : `signal ${error.signal}`;
-  const tail = String(error.stderr ?? '').trim().slice(-STDERR_TAIL_CHARACTERS);
+  const outcome =
+    error.signal === undefined ? `exit code ${error.exitCode ?? '?'}` : `signal ${error.signal}`;
+  const tail = String(error.stderr ?? '')
+    .trim()
+    .slice(-STDERR_TAIL_CHARACTERS);
   return new SendenseError('TOOL_FAILED', { tool, outcome, detail: tail || error.shortMessage }, error);
 }
 
@@ -61,7 +72,11 @@ function failure(tool: string, error: unknown, options: RunOptions): SendenseErr
  * Runs a program to its end: no shell, C locale, its own process group, a time limit.
  * @throws TOOL_MISSING, TOOL_FAILED with the tail of stderr, TOOL_TIMEOUT, CANCELLED
  */
-export async function run(tool: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+export async function run(
+  tool: string,
+  args: readonly string[],
+  options: RunOptions = {},
+): Promise<RunResult> {
   const child = execa(tool, args, {
     stdin: options.input === undefined ? 'ignore' : 'pipe',
     ...(options.input === undefined ? {} : { input: options.input }),
@@ -128,7 +143,11 @@ export interface RunningDaemon extends AsyncDisposable {
  * Starts a program that stays in the foreground and waits until it serves.
  * @throws TOOL_MISSING, TOOL_FAILED when it ends first, TOOL_TIMEOUT
  */
-export async function startDaemon(tool: string, args: readonly string[], options: DaemonOptions): Promise<RunningDaemon> {
+export async function startDaemon(
+  tool: string,
+  args: readonly string[],
+  options: DaemonOptions,
+): Promise<RunningDaemon> {
   const log = createWriteStream(options.logFile, { flags: 'a', mode: 0o640 });
   const child = execa(tool, args, {
     stdin: 'ignore',
@@ -152,7 +171,11 @@ export async function startDaemon(tool: string, args: readonly string[], options
       const cause: unknown = await child.catch((error: unknown) => error);
       const missing = cause instanceof ExecaError && cause.code === 'ENOENT';
       if (missing) throw failure(tool, cause, {});
-      throw new SendenseError('TOOL_FAILED', { tool, outcome: await exited, detail: await tailOf(options.logFile) });
+      throw new SendenseError('TOOL_FAILED', {
+        tool,
+        outcome: await exited,
+        detail: await tailOf(options.logFile),
+      });
     }
     if (Date.now() > deadline) {
       child.kill('SIGKILL');
@@ -193,7 +216,11 @@ export interface PipedProcess {
 }
 
 /** Starts a program whose output is streamed by the caller; the caller sets the time limit. */
-export function runPiped(tool: string, args: readonly string[], options: { cwd?: string; signal?: AbortSignal } = {}): PipedProcess {
+export function runPiped(
+  tool: string,
+  args: readonly string[],
+  options: { cwd?: string; signal?: AbortSignal } = {},
+): PipedProcess {
   const child = execa(tool, args, {
     stdin: 'pipe',
     env: { LC_ALL: 'C' },
@@ -214,5 +241,11 @@ export function runPiped(tool: string, args: readonly string[], options: { cwd?:
     },
   );
   done.catch(() => undefined);
-  return { pid: child.pid, stdout: child.stdout, stdin: child.stdin, kill: (signal) => child.kill(signal), done };
+  return {
+    pid: child.pid,
+    stdout: child.stdout,
+    stdin: child.stdin,
+    kill: (signal) => child.kill(signal),
+    done,
+  };
 }

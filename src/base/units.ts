@@ -1,7 +1,3 @@
-export const KIB = 1024;
-export const MIB = 1024 ** 2;
-export const GIB = 1024 ** 3;
-
 /** Smallest unit that a disk size must be a multiple of, in bytes. */
 export const SECTOR_BYTES = 512;
 

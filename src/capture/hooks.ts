@@ -21,11 +21,20 @@ export async function runHook(request: HookRequest): Promise<void> {
     await run('/bin/sh', ['-c', request.command], {
       timeoutMs: request.timeoutMs,
       // a service that the command starts is not ours to clean up
-      env: { [OWNER_VARIABLE]: undefined, SENDENSE_VM: request.vm, SENDENSE_BACKUP_ID: request.backupId, SENDENSE_HOOK: request.hook },
+      env: {
+        [OWNER_VARIABLE]: undefined,
+        SENDENSE_VM: request.vm,
+        SENDENSE_BACKUP_ID: request.backupId,
+        SENDENSE_HOOK: request.hook,
+      },
       ...(request.signal === undefined ? {} : { signal: request.signal }),
     });
   } catch (error) {
     if (hasCode(error, 'CANCELLED')) throw error;
-    throw new SendenseError('HOOK_FAILED', { hook: request.hook, vm: request.vm, detail: messageOf(error) }, error);
+    throw new SendenseError(
+      'HOOK_FAILED',
+      { hook: request.hook, vm: request.vm, detail: messageOf(error) },
+      error,
+    );
   }
 }

@@ -94,7 +94,9 @@ const toDisk = (row: DiskRow): BackupDisk => ({
 });
 
 export function backupQueries(db: Db) {
-  const disksOf = db.prepare<[string], DiskRow>('SELECT * FROM backup_disks WHERE backup_id = ? ORDER BY disk_index');
+  const disksOf = db.prepare<[string], DiskRow>(
+    'SELECT * FROM backup_disks WHERE backup_id = ? ORDER BY disk_index',
+  );
   const toBackup = (row: BackupRow): Backup => ({
     id: row.id,
     jobId: row.job_id,
@@ -113,7 +115,9 @@ export function backupQueries(db: Db) {
     disks: disksOf.all(row.id).map(toDisk),
   });
   const byId = db.prepare<[string], BackupRow>('SELECT * FROM backup_jobs WHERE id = ?');
-  const byPrefix = db.prepare<[string, string], BackupRow>('SELECT * FROM backup_jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT 5');
+  const byPrefix = db.prepare<[string, string], BackupRow>(
+    'SELECT * FROM backup_jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT 5',
+  );
   const filtered = db.prepare<Record<string, string | number | null>, BackupRow>(
     `SELECT * FROM backup_jobs WHERE (@contextId IS NULL OR vm_context_id = @contextId) AND (@status IS NULL OR status = @status)
        AND (@repositoryId IS NULL OR repository_id = @repositoryId)
@@ -131,8 +135,12 @@ export function backupQueries(db: Db) {
     `INSERT INTO backup_disks (backup_id, disk_index, disk_key, backup_type, reason, layer, parent_layer, parent_backup_id, size_bytes, written_bytes, file_bytes, damage, fingerprint)
      VALUES (@backupId, @diskIndex, @diskKey, @type, @reason, @layer, @parentLayer, @parentBackupId, @sizeBytes, @writtenBytes, @fileBytes, @damage, @fingerprint)`,
   );
-  const markDamage = db.prepare<[string, string, number]>('UPDATE backup_disks SET damage = ? WHERE backup_id = ? AND disk_index = ?');
-  const markFingerprint = db.prepare<[string, string, number]>('UPDATE backup_disks SET fingerprint = ? WHERE backup_id = ? AND disk_index = ?');
+  const markDamage = db.prepare<[string, string, number]>(
+    'UPDATE backup_disks SET damage = ? WHERE backup_id = ? AND disk_index = ?',
+  );
+  const markFingerprint = db.prepare<[string, string, number]>(
+    'UPDATE backup_disks SET fingerprint = ? WHERE backup_id = ? AND disk_index = ?',
+  );
   const remove = db.prepare<[string]>('DELETE FROM backup_jobs WHERE id = ?');
   const list = (filter: BackupFilter): Backup[] =>
     filtered
@@ -155,14 +163,22 @@ export function backupQueries(db: Db) {
     list,
     /** Completed backups of a machine in one repository, oldest first. */
     completed: (contextId: string, repositoryId: string): Backup[] =>
-      list({ contextId, repositoryId, status: 'completed', limit: -1 }).toSorted((a, b) => (a.completedAt ?? '').localeCompare(b.completedAt ?? '') || a.id.localeCompare(b.id)),
+      list({ contextId, repositoryId, status: 'completed', limit: -1 }).toSorted(
+        (a, b) => (a.completedAt ?? '').localeCompare(b.completedAt ?? '') || a.id.localeCompare(b.id),
+      ),
     save: db.transaction((backup: Backup) => {
-      save.run({ ...backup, disks: null, error: backup.error === null ? null : JSON.stringify(backup.error) });
+      save.run({
+        ...backup,
+        disks: null,
+        error: backup.error === null ? null : JSON.stringify(backup.error),
+      });
       dropDisks.run(backup.id);
       for (const disk of backup.disks) saveDisk.run({ ...disk, backupId: backup.id });
     }),
-    markDamage: (backupId: string, diskIndex: number, damage: string) => markDamage.run(damage, backupId, diskIndex),
-    markFingerprint: (backupId: string, diskIndex: number, fingerprint: string) => markFingerprint.run(fingerprint, backupId, diskIndex),
+    markDamage: (backupId: string, diskIndex: number, damage: string) =>
+      markDamage.run(damage, backupId, diskIndex),
+    markFingerprint: (backupId: string, diskIndex: number, fingerprint: string) =>
+      markFingerprint.run(fingerprint, backupId, diskIndex),
     remove: (id: string) => remove.run(id),
   };
 }

@@ -22,30 +22,36 @@ interface ChainRow {
 }
 
 export function chainQueries(db: Db) {
-  const drop = db.prepare<[string, string]>('DELETE FROM backup_chains WHERE vm_context_id = ? AND repository_id = ?');
+  const drop = db.prepare<[string, string]>(
+    'DELETE FROM backup_chains WHERE vm_context_id = ? AND repository_id = ?',
+  );
   const insert = db.prepare(
     `INSERT INTO backup_chains (id, vm_context_id, repository_id, disk_id, full_backup_id, latest_backup_id, total_backups, total_size_bytes, updated_at)
      VALUES (@id, @contextId, @repositoryId, @diskIndex, @fullBackupId, @latestBackupId, @totalBackups, @totalSizeBytes, @now)`,
   );
-  const ofVm = db.prepare<[string], ChainRow>('SELECT * FROM backup_chains WHERE vm_context_id = ? ORDER BY disk_id, id');
+  const ofVm = db.prepare<[string], ChainRow>(
+    'SELECT * FROM backup_chains WHERE vm_context_id = ? ORDER BY disk_id, id',
+  );
   return {
     /** Chains are derived from the backups; after a change they are written anew. */
-    replace: db.transaction((contextId: string, repositoryId: string, chains: readonly DiskChain[], now: Date) => {
-      drop.run(contextId, repositoryId);
-      for (const chain of chains) {
-        insert.run({
-          id: `${chain.fullBackupId}-disk${chain.diskIndex}`,
-          contextId,
-          repositoryId,
-          diskIndex: chain.diskIndex,
-          fullBackupId: chain.fullBackupId,
-          latestBackupId: chain.latestBackupId,
-          totalBackups: chain.backups.length,
-          totalSizeBytes: chain.totalSizeBytes,
-          now: now.toISOString(),
-        });
-      }
-    }),
+    replace: db.transaction(
+      (contextId: string, repositoryId: string, chains: readonly DiskChain[], now: Date) => {
+        drop.run(contextId, repositoryId);
+        for (const chain of chains) {
+          insert.run({
+            id: `${chain.fullBackupId}-disk${chain.diskIndex}`,
+            contextId,
+            repositoryId,
+            diskIndex: chain.diskIndex,
+            fullBackupId: chain.fullBackupId,
+            latestBackupId: chain.latestBackupId,
+            totalBackups: chain.backups.length,
+            totalSizeBytes: chain.totalSizeBytes,
+            now: now.toISOString(),
+          });
+        }
+      },
+    ),
     ofVm: (contextId: string): CatalogChain[] =>
       ofVm.all(contextId).map((row) => ({
         id: row.id,

@@ -32,8 +32,12 @@ export class EventLog {
   constructor(db: Db, clock: Clock, logger: Logger) {
     this.#clock = clock;
     this.#logger = logger;
-    this.#insert = db.prepare('INSERT INTO events (at, kind, severity, subject, message, data) VALUES (@at, @kind, @severity, @subject, @message, @data)');
-    this.#after = db.prepare<[number, number], EventRow>('SELECT * FROM events WHERE id < ? ORDER BY id DESC LIMIT ?');
+    this.#insert = db.prepare(
+      'INSERT INTO events (at, kind, severity, subject, message, data) VALUES (@at, @kind, @severity, @subject, @message, @data)',
+    );
+    this.#after = db.prepare<[number, number], EventRow>(
+      'SELECT * FROM events WHERE id < ? ORDER BY id DESC LIMIT ?',
+    );
   }
 
   add(event: Omit<CatalogEvent, 'id' | 'at'>): void {

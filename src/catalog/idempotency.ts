@@ -11,8 +11,12 @@ export interface StoredAnswer {
 const KEEP_MS = 24 * 3600 * 1000;
 
 export function idempotencyQueries(db: Db) {
-  const find = db.prepare<[string], { request_digest: string; status: number | null; body: string | null }>('SELECT request_digest, status, body FROM idempotency_keys WHERE key = ?');
-  const begin = db.prepare('INSERT INTO idempotency_keys (key, request_digest, created_at) VALUES (@key, @requestDigest, @at)');
+  const find = db.prepare<[string], { request_digest: string; status: number | null; body: string | null }>(
+    'SELECT request_digest, status, body FROM idempotency_keys WHERE key = ?',
+  );
+  const begin = db.prepare(
+    'INSERT INTO idempotency_keys (key, request_digest, created_at) VALUES (@key, @requestDigest, @at)',
+  );
   const finish = db.prepare('UPDATE idempotency_keys SET status = @status, body = @body WHERE key = @key');
   const drop = db.prepare<[string]>('DELETE FROM idempotency_keys WHERE key = ?');
   const expire = db.prepare<[string]>('DELETE FROM idempotency_keys WHERE created_at < ?');

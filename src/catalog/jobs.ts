@@ -13,7 +13,13 @@ export interface JobProgress {
   readonly etaSeconds: number | null;
 }
 
-export const noProgress: JobProgress = { totalBytes: 0, processedBytes: 0, transferredBytes: 0, bytesPerSecond: 0, etaSeconds: null };
+export const noProgress: JobProgress = {
+  totalBytes: 0,
+  processedBytes: 0,
+  transferredBytes: 0,
+  bytesPerSecond: 0,
+  etaSeconds: null,
+};
 
 export interface Job {
   readonly id: string;
@@ -74,15 +80,21 @@ export function jobQueries(db: Db) {
   const list = db.prepare<Record<string, string | number | null>, JobRow>(
     `SELECT * FROM jobs WHERE (@status IS NULL OR status = @status) AND (@vm IS NULL OR vm_name = @vm) ORDER BY created_at DESC, id DESC LIMIT @limit`,
   );
-  const unfinished = db.prepare<[], JobRow>(`SELECT * FROM jobs WHERE status IN ('pending', 'running') ORDER BY created_at, id`);
+  const unfinished = db.prepare<[], JobRow>(
+    `SELECT * FROM jobs WHERE status IN ('pending', 'running') ORDER BY created_at, id`,
+  );
   const save = db.prepare(
     `INSERT INTO jobs (id, kind, status, phase, vm_name, backup_id, request, progress, warnings, error, created_at, started_at, finished_at)
      VALUES (@id, @kind, @status, @phase, @vmName, @backupId, @request, @progress, @warnings, @error, @createdAt, @startedAt, @finishedAt)
      ON CONFLICT (id) DO UPDATE SET status = @status, phase = @phase, progress = @progress, warnings = @warnings, error = @error,
        started_at = @startedAt, finished_at = @finishedAt`,
   );
-  const addStep = db.prepare(`INSERT INTO job_steps (job_id, step, kind, detail, at) VALUES (@jobId, @step, @kind, @detail, @at)`);
-  const steps = db.prepare<[string], { step: string; kind: 'intent' | 'fact'; detail: string }>('SELECT step, kind, detail FROM job_steps WHERE job_id = ? ORDER BY id');
+  const addStep = db.prepare(
+    `INSERT INTO job_steps (job_id, step, kind, detail, at) VALUES (@jobId, @step, @kind, @detail, @at)`,
+  );
+  const steps = db.prepare<[string], { step: string; kind: 'intent' | 'fact'; detail: string }>(
+    'SELECT step, kind, detail FROM job_steps WHERE job_id = ? ORDER BY id',
+  );
   return {
     byId: (id: string): Job | null => {
       const row = byId.get(id);
@@ -100,8 +112,15 @@ export function jobQueries(db: Db) {
         error: job.error === null ? null : JSON.stringify(job.error),
       }),
     addStep: (jobId: string, step: JobStep, at: Date) =>
-      addStep.run({ jobId, step: step.step, kind: step.kind, detail: JSON.stringify(step.detail), at: at.toISOString() }),
-    steps: (jobId: string): JobStep[] => steps.all(jobId).map((row) => ({ ...row, detail: JSON.parse(row.detail) as Record<string, unknown> })),
+      addStep.run({
+        jobId,
+        step: step.step,
+        kind: step.kind,
+        detail: JSON.stringify(step.detail),
+        at: at.toISOString(),
+      }),
+    steps: (jobId: string): JobStep[] =>
+      steps.all(jobId).map((row) => ({ ...row, detail: JSON.parse(row.detail) as Record<string, unknown> })),
   };
 }
 

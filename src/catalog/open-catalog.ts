@@ -12,7 +12,10 @@ function migrations(): { version: number; sql: string }[] {
   return readdirSync(migrationFolder)
     .filter((name) => /^\d{4}-.*\.sql$/.test(name))
     .sort()
-    .map((name) => ({ version: Number(name.slice(0, 4)), sql: readFileSync(new URL(name, migrationFolder), 'utf8') }));
+    .map((name) => ({
+      version: Number(name.slice(0, 4)),
+      sql: readFileSync(new URL(name, migrationFolder), 'utf8'),
+    }));
 }
 
 /**

@@ -41,14 +41,28 @@ export function backupOf(manifest: Manifest, repositoryId: string): Backup {
 
 /** Derives the chains of a machine anew from its completed backups. */
 export function refreshChains(catalog: Catalog, contextId: string, repositoryId: string, now: Date): void {
-  catalog.chains.replace(contextId, repositoryId, chainsOf(catalog.backups.completed(contextId, repositoryId)), now);
+  catalog.chains.replace(
+    contextId,
+    repositoryId,
+    chainsOf(catalog.backups.completed(contextId, repositoryId)),
+    now,
+  );
 }
 
 /** Takes one published backup into the catalogue. Repeating it changes nothing. */
-export function recordBackup(catalog: Catalog, repository: Repository, manifest: Manifest, fingerprints: ReadonlyMap<number, string>, now: Date): void {
+export function recordBackup(
+  catalog: Catalog,
+  repository: Repository,
+  manifest: Manifest,
+  fingerprints: ReadonlyMap<number, string>,
+  now: Date,
+): void {
   const backup = backupOf(manifest, repository.id);
   catalog.transaction(() => {
-    catalog.backups.save({ ...backup, disks: backup.disks.map((disk) => ({ ...disk, fingerprint: fingerprints.get(disk.diskIndex) ?? null })) });
+    catalog.backups.save({
+      ...backup,
+      disks: backup.disks.map((disk) => ({ ...disk, fingerprint: fingerprints.get(disk.diskIndex) ?? null })),
+    });
     refreshChains(catalog, manifest.context_id, repository.id, now);
   });
 }
@@ -59,7 +73,12 @@ export function recordBackup(catalog: Catalog, repository: Repository, manifest:
  * were never written to the repository, since whoever can write there must not run programs here.
  * @returns ids of the backups that were new to the catalogue
  */
-export function adoptRepository(catalog: Catalog, repository: Repository, content: RepositoryContent, now: Date): string[] {
+export function adoptRepository(
+  catalog: Catalog,
+  repository: Repository,
+  content: RepositoryContent,
+  now: Date,
+): string[] {
   const adopted: string[] = [];
   for (const { vm, manifests } of content.vms) {
     if (manifests.length === 0) continue;
@@ -85,7 +104,12 @@ function adoptVm(catalog: Catalog, vm: VmDocument, manifests: readonly Manifest[
       afterCommand: null,
       allowBacking: [],
       createdAt: manifests[0]?.created_at ?? now.toISOString(),
-      disks: vm.disks.map((disk) => ({ diskIndex: disk.disk_index, key: disk.key, format: disk.format, active: true })),
+      disks: vm.disks.map((disk) => ({
+        diskIndex: disk.disk_index,
+        key: disk.key,
+        format: disk.format,
+        active: true,
+      })),
     },
     now,
   );

@@ -15,16 +15,28 @@ interface RepositoryRow {
 }
 
 export function repositoryQueries(db: Db) {
-  const all = db.prepare<[], RepositoryRow>('SELECT id, name, config, created_at FROM backup_repositories ORDER BY created_at, name');
+  const all = db.prepare<[], RepositoryRow>(
+    'SELECT id, name, config, created_at FROM backup_repositories ORDER BY created_at, name',
+  );
   const save = db.prepare(
     `INSERT INTO backup_repositories (id, name, repository_type, config, created_at, updated_at) VALUES (@id, @name, 'local', @config, @now, @now)
      ON CONFLICT (id) DO UPDATE SET name = @name, config = @config, updated_at = @now`,
   );
   return {
     all: (): RepositoryRecord[] =>
-      all.all().map((row) => ({ id: row.id, name: row.name, root: (JSON.parse(row.config) as { path: string }).path, createdAt: row.created_at })),
+      all.all().map((row) => ({
+        id: row.id,
+        name: row.name,
+        root: (JSON.parse(row.config) as { path: string }).path,
+        createdAt: row.created_at,
+      })),
     save: (repository: { id: string; name: string; root: string }, now: Date) =>
-      save.run({ id: repository.id, name: repository.name, config: JSON.stringify({ path: repository.root }), now: now.toISOString() }),
+      save.run({
+        id: repository.id,
+        name: repository.name,
+        config: JSON.stringify({ path: repository.root }),
+        now: now.toISOString(),
+      }),
   };
 }
 

@@ -42,7 +42,9 @@ interface DiskRow {
 }
 
 export function vmQueries(db: Db) {
-  const disksOf = db.prepare<[string], DiskRow>('SELECT disk_index, disk_key, format, active FROM vm_disks WHERE context_id = ? ORDER BY disk_index');
+  const disksOf = db.prepare<[string], DiskRow>(
+    'SELECT disk_index, disk_key, format, active FROM vm_disks WHERE context_id = ? ORDER BY disk_index',
+  );
   const toVm = (row: VmRow): Vm => ({
     contextId: row.context_id,
     vmUuid: row.vm_uuid,
@@ -52,7 +54,12 @@ export function vmQueries(db: Db) {
     afterCommand: row.after_command,
     allowBacking: JSON.parse(row.allow_backing) as string[],
     createdAt: row.created_at,
-    disks: disksOf.all(row.context_id).map((disk) => ({ diskIndex: disk.disk_index, key: disk.disk_key, format: disk.format, active: disk.active === 1 })),
+    disks: disksOf.all(row.context_id).map((disk) => ({
+      diskIndex: disk.disk_index,
+      key: disk.disk_key,
+      format: disk.format,
+      active: disk.active === 1,
+    })),
   });
   const byName = db.prepare<[string], VmRow>('SELECT * FROM vm_contexts WHERE vm_name = ?');
   const byContext = db.prepare<[string], VmRow>('SELECT * FROM vm_contexts WHERE context_id = ?');
@@ -86,7 +93,8 @@ export function vmQueries(db: Db) {
         allowBacking: JSON.stringify(vm.allowBacking),
         now: now.toISOString(),
       });
-      for (const disk of vm.disks) upsertDisk.run({ contextId: vm.contextId, ...disk, active: disk.active ? 1 : 0 });
+      for (const disk of vm.disks)
+        upsertDisk.run({ contextId: vm.contextId, ...disk, active: disk.active ? 1 : 0 });
     }),
     remove: (contextId: string) => remove.run(contextId),
   };

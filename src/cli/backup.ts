@@ -13,7 +13,14 @@ export interface BackupView {
   readonly bytes_transferred: number;
   readonly damaged: boolean;
   readonly created_at: string;
-  readonly disks: readonly { disk_id: number; backup_type: string; reason: string | null; layer: string; file_bytes: number; size_bytes: number }[];
+  readonly disks: readonly {
+    disk_id: number;
+    backup_type: string;
+    reason: string | null;
+    layer: string;
+    file_bytes: number;
+    size_bytes: number;
+  }[];
 }
 
 const columns: Column<BackupView>[] = [
@@ -22,7 +29,13 @@ const columns: Column<BackupView>[] = [
   { title: 'STATUS', value: (backup) => (backup.damaged ? 'DAMAGED' : backup.status) },
   { title: 'CREATED', value: (backup) => backup.created_at.slice(0, 19).replace('T', ' ') },
   { title: 'TRANSFERRED', value: (backup) => formatBytes(backup.bytes_transferred) },
-  { title: 'DISKS', value: (backup) => backup.disks.map((disk) => `${disk.disk_id}:${disk.backup_type}${disk.reason === null ? '' : '(!)'}`).join(' ') },
+  {
+    title: 'DISKS',
+    value: (backup) =>
+      backup.disks
+        .map((disk) => `${disk.disk_id}:${disk.backup_type}${disk.reason === null ? '' : '(!)'}`)
+        .join(' '),
+  },
 ];
 const name = (backup: BackupView) => backup.backup_id;
 
@@ -35,22 +48,37 @@ export function backupCommands(program: Command): Command {
     .option('--type <type>', 'full, incremental or differential', 'incremental')
     .option('--repository <name>', 'where to', 'local')
     .option('--wait', 'follow it to its end')
-    .action(async (options: { vm: string; type: string; repository: string; wait?: boolean }, command: Command) => {
-      const { client, format } = contextOf(command);
-      const started = await client.call<{ job_id: string; backup_id: string; status: string }>('POST', '/backup/start', {
-        vm_name: options.vm,
-        backup_type: options.type,
-        repository: options.repository,
-      });
-      if (options.wait) {
-        await waitForJob(client, started.job_id);
-        const done = await client.call<BackupView>('GET', `/backup/${started.backup_id}`);
-        print(format, done, [done], columns, name);
-        return;
-      }
-      say(`Watch it with: sendense-ctl job watch ${started.job_id}`);
-      print(format, started, [started], [{ title: 'JOB', value: (row) => row.job_id }, { title: 'BACKUP', value: (row) => row.backup_id }], (row) => row.backup_id);
-    });
+    .action(
+      async (options: { vm: string; type: string; repository: string; wait?: boolean }, command: Command) => {
+        const { client, format } = contextOf(command);
+        const started = await client.call<{ job_id: string; backup_id: string; status: string }>(
+          'POST',
+          '/backup/start',
+          {
+            vm_name: options.vm,
+            backup_type: options.type,
+            repository: options.repository,
+          },
+        );
+        if (options.wait) {
+          await waitForJob(client, started.job_id);
+          const done = await client.call<BackupView>('GET', `/backup/${started.backup_id}`);
+          print(format, done, [done], columns, name);
+          return;
+        }
+        say(`Watch it with: sendense-ctl job watch ${started.job_id}`);
+        print(
+          format,
+          started,
+          [started],
+          [
+            { title: 'JOB', value: (row) => row.job_id },
+            { title: 'BACKUP', value: (row) => row.backup_id },
+          ],
+          (row) => row.backup_id,
+        );
+      },
+    );
   backup
     .command('list')
     .description('backups, newest first')
@@ -59,7 +87,10 @@ export function backupCommands(program: Command): Command {
     .option('--limit <n>', 'how many', '100')
     .action(async (options: { vm?: string; status?: string; limit: string }, command: Command) => {
       const { client, format } = contextOf(command);
-      const answer = await client.call<{ backups: BackupView[]; next_cursor: string | null }>('GET', `/backup/list${query({ vm_name: options.vm, status: options.status, limit: options.limit })}`);
+      const answer = await client.call<{ backups: BackupView[]; next_cursor: string | null }>(
+        'GET',
+        `/backup/list${query({ vm_name: options.vm, status: options.status, limit: options.limit })}`,
+      );
       print(format, answer, answer.backups, columns, name);
       if (answer.next_cursor !== null) say('There are more; raise --limit.');
     });
@@ -70,7 +101,8 @@ export function backupCommands(program: Command): Command {
       const { client, format } = contextOf(command);
       const answer = await client.call<BackupView>('GET', `/backup/${encodeURIComponent(id)}`);
       print(format, answer, [answer], columns, name);
-      for (const disk of answer.disks) if (disk.reason !== null) say(`Disk ${disk.disk_id} went full: ${disk.reason}`);
+      for (const disk of answer.disks)
+        if (disk.reason !== null) say(`Disk ${disk.disk_id} went full: ${disk.reason}`);
     });
   backup
     .command('chain')
@@ -79,15 +111,23 @@ export function backupCommands(program: Command): Command {
     .option('--disk <n>', 'only this disk')
     .action(async (options: { vm: string; disk?: string }, command: Command) => {
       const { client, format } = contextOf(command);
-      const answer = await client.call<{ chains: { disk_id: number; backups: BackupView[] }[] }>('GET', `/backup/chain${query({ vm_name: options.vm, disk: options.disk })}`);
-      const rows = answer.chains.flatMap((chain) => chain.backups.flatMap((member) => member.disks.map((disk) => ({ member, disk }))));
+      const answer = await client.call<{ chains: { disk_id: number; backups: BackupView[] }[] }>(
+        'GET',
+        `/backup/chain${query({ vm_name: options.vm, disk: options.disk })}`,
+      );
+      const rows = answer.chains.flatMap((chain) =>
+        chain.backups.flatMap((member) => member.disks.map((disk) => ({ member, disk }))),
+      );
       print(
         format,
         answer,
         rows,
         [
           { title: 'DISK', value: ({ disk }) => String(disk.disk_id) },
-          { title: 'LAYER', value: ({ disk }) => (disk.backup_type === 'full' ? disk.layer : `└ ${disk.layer}`) },
+          {
+            title: 'LAYER',
+            value: ({ disk }) => (disk.backup_type === 'full' ? disk.layer : `└ ${disk.layer}`),
+          },
           { title: 'SIZE', value: ({ disk }) => formatBytes(disk.file_bytes) },
           { title: 'BACKUP', value: ({ member }) => member.backup_id },
         ],
@@ -101,8 +141,17 @@ export function backupCommands(program: Command): Command {
     .option('--dry-run', 'only say what would go')
     .action(async (id: string, options: { cascade?: boolean; dryRun?: boolean }, command: Command) => {
       const { client, format } = contextOf(command);
-      const answer = await client.call<{ backup_ids: string[]; freed_bytes: number }>('DELETE', `/backup/${encodeURIComponent(id)}${query({ cascade: options.cascade, dry_run: options.dryRun })}`);
-      print(format, answer, answer.backup_ids, [{ title: options.dryRun ? 'WOULD DELETE' : 'DELETED', value: (row) => row }], (row) => row);
+      const answer = await client.call<{ backup_ids: string[]; freed_bytes: number }>(
+        'DELETE',
+        `/backup/${encodeURIComponent(id)}${query({ cascade: options.cascade, dry_run: options.dryRun })}`,
+      );
+      print(
+        format,
+        answer,
+        answer.backup_ids,
+        [{ title: options.dryRun ? 'WOULD DELETE' : 'DELETED', value: (row) => row }],
+        (row) => row,
+      );
       say(`${options.dryRun ? 'It would free' : 'Freed'} ${formatBytes(answer.freed_bytes)}.`);
     });
   return backup;

@@ -10,14 +10,19 @@ export interface Client {
 
 export const query = (values: Readonly<Record<string, string | number | boolean | undefined>>): string => {
   const pairs = Object.entries(values).filter(([, value]) => value !== undefined && value !== false);
-  return pairs.length === 0 ? '' : `?${new URLSearchParams(pairs.map(([key, value]): [string, string] => [key, String(value)]))}`;
+  return pairs.length === 0
+    ? ''
+    : `?${new URLSearchParams(pairs.map(([key, value]): [string, string] => [key, String(value)]))}`;
 };
 
 export function createClient(socketPath: string): Client {
   const open = (method: string, path: string, body?: unknown) =>
     new Promise<IncomingMessage>((resolve, reject) => {
       const payload = body === undefined ? undefined : JSON.stringify(body);
-      const headers = payload === undefined ? {} : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(payload) };
+      const headers =
+        payload === undefined
+          ? {}
+          : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(payload) };
       const sent = request({ socketPath, method, path: `/api/v1${path}`, headers }, (answer) => {
         if ((answer.statusCode ?? 500) < 400) resolve(answer);
         else readAll(answer).then((text) => reject(problemFrom(text)), reject);

@@ -11,18 +11,36 @@ export interface Column<T> {
 }
 
 /** Prints one answer in the format that was asked for. */
-export function print<T>(format: Format, document: unknown, rows: readonly T[], columns: readonly Column<T>[], name: (row: T) => string): void {
+export function print<T>(
+  format: Format,
+  document: unknown,
+  rows: readonly T[],
+  columns: readonly Column<T>[],
+  name: (row: T) => string,
+): void {
   const write = (text: string) => process.stdout.write(`${text}\n`);
   if (format === 'json') write(JSON.stringify(document, null, 2));
   else if (format === 'yaml') write(stringify(document).trimEnd());
   else if (format === 'name') for (const row of rows) write(name(row));
   else if (rows.length === 0) say('(none)');
   else {
-    const cells = [columns.map((column) => column.title), ...rows.map((row) => columns.map((column) => printable(column.value(row))))];
+    const cells = [
+      columns.map((column) => column.title),
+      ...rows.map((row) => columns.map((column) => printable(column.value(row)))),
+    ];
     const widths = columns.map((_, index) => Math.max(...cells.map((line) => line[index]?.length ?? 0)));
-    for (const line of cells) write(line.map((cell, index) => cell.padEnd(widths[index] ?? 0)).join('  ').trimEnd());
+    for (const line of cells)
+      write(
+        line
+          .map((cell, index) => cell.padEnd(widths[index] ?? 0))
+          .join('  ')
+          .trimEnd(),
+      );
   }
 }
 
 /** A name out of a guest must not move the operator's cursor. */
-export const printable = (text: string): string => [...text].map((character) => (character < ' ' || (character >= '\x7f' && character < '\xa0') ? '?' : character)).join('');
+export const printable = (text: string): string =>
+  [...text]
+    .map((character) => (character < ' ' || (character >= '\x7f' && character < '\xa0') ? '?' : character))
+    .join('');

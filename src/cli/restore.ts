@@ -18,7 +18,15 @@ interface MountView {
   readonly mount_path: string;
   readonly degraded: boolean;
   readonly expires_at: string;
-  readonly partitions: readonly { key: string; fs_type: string | null; label: string | null; size_bytes: number; status: string; degraded: string | null; detail: string | null }[];
+  readonly partitions: readonly {
+    key: string;
+    fs_type: string | null;
+    label: string | null;
+    size_bytes: number;
+    status: string;
+    degraded: string | null;
+    detail: string | null;
+  }[];
 }
 interface FileView {
   readonly name: string;
@@ -29,15 +37,27 @@ interface FileView {
   readonly target?: string;
 }
 
-const parts = (mount: MountView) => mount.partitions.map((part) => `${part.key}:${part.fs_type ?? '?'}${part.status === 'mounted' ? (part.degraded === null ? '' : '(degraded)') : `(${part.status})`}`).join(' ');
+const parts = (mount: MountView) =>
+  mount.partitions
+    .map(
+      (part) =>
+        `${part.key}:${part.fs_type ?? '?'}${part.status === 'mounted' ? (part.degraded === null ? '' : '(degraded)') : `(${part.status})`}`,
+    )
+    .join(' ');
 const show = (format: Format, document: unknown, mounts: readonly MountView[]) =>
-  print(format, document, mounts, [
-    { title: 'MOUNT', value: (mount) => mount.mount_id },
-    { title: 'BACKUP', value: (mount) => mount.backup_id },
-    { title: 'PATH', value: (mount) => mount.mount_path },
-    { title: 'FILE SYSTEMS', value: parts },
-    { title: 'EXPIRES', value: (mount) => mount.expires_at.slice(0, 19).replace('T', ' ') },
-  ], (mount) => mount.mount_id);
+  print(
+    format,
+    document,
+    mounts,
+    [
+      { title: 'MOUNT', value: (mount) => mount.mount_id },
+      { title: 'BACKUP', value: (mount) => mount.backup_id },
+      { title: 'PATH', value: (mount) => mount.mount_path },
+      { title: 'FILE SYSTEMS', value: parts },
+      { title: 'EXPIRES', value: (mount) => mount.expires_at.slice(0, 19).replace('T', ' ') },
+    ],
+    (mount) => mount.mount_id,
+  );
 
 export function restoreCommands(program: Command, backup: Command): void {
   backup
@@ -48,9 +68,14 @@ export function restoreCommands(program: Command, backup: Command): void {
     .option('--disk <n>', 'only this disk')
     .action(async (options: { backupId: string; path?: string; disk?: string }, command: Command) => {
       const { client, format } = contextOf(command);
-      const mount = await client.call<MountView>('POST', '/restore/mount', { backup_id: options.backupId, path: options.path === undefined ? undefined : resolve(options.path), disk: numberOf(options.disk) });
+      const mount = await client.call<MountView>('POST', '/restore/mount', {
+        backup_id: options.backupId,
+        path: options.path === undefined ? undefined : resolve(options.path),
+        disk: numberOf(options.disk),
+      });
       show(format, mount, [mount]);
-      if (mount.degraded) say('warning: a journal could not be replayed; recent files may be missing or wrong.');
+      if (mount.degraded)
+        say('warning: a journal could not be replayed; recent files may be missing or wrong.');
       say(`Unmount it with: sendense-ctl mount remove ${mount.mount_id}`);
     });
   backup
@@ -61,44 +86,75 @@ export function restoreCommands(program: Command, backup: Command): void {
     .requiredOption('--output <path>', 'where to put it; - for stdout')
     .option('--disk <n>', 'only this disk')
     .option('--force', 'overwrite an existing file')
-    .action(async (options: { backupId: string; file: string; output: string; disk?: string; force?: boolean }, command: Command) => {
-      const { client } = contextOf(command);
-      const mount = await client.call<MountView>('POST', '/restore/mount', { backup_id: options.backupId, disk: numberOf(options.disk) });
-      try {
-        if (mount.degraded) say('warning: a journal could not be replayed; recent files may be missing or wrong.');
-        await extract(client, mount.mount_id, options.file, options.output, options.force ?? false);
-      } finally {
-        await client.call('DELETE', `/restore/${mount.mount_id}`);
-      }
-    });
+    .action(
+      async (
+        options: { backupId: string; file: string; output: string; disk?: string; force?: boolean },
+        command: Command,
+      ) => {
+        const { client } = contextOf(command);
+        const mount = await client.call<MountView>('POST', '/restore/mount', {
+          backup_id: options.backupId,
+          disk: numberOf(options.disk),
+        });
+        try {
+          if (mount.degraded)
+            say('warning: a journal could not be replayed; recent files may be missing or wrong.');
+          await extract(client, mount.mount_id, options.file, options.output, options.force ?? false);
+        } finally {
+          await client.call('DELETE', `/restore/${mount.mount_id}`);
+        }
+      },
+    );
 
   const mount = program.command('mount').description('mounted restore points');
-  mount.command('list').description('all open mounts').action(async (_options, command: Command) => {
-    const { client, format } = contextOf(command);
-    const answer = await client.call<{ mounts: MountView[] }>('GET', '/restore/mounts');
-    show(format, answer, answer.mounts);
-  });
-  mount.command('remove <id>').description('unmount').action(async (id: string, _options, command: Command) => {
-    await contextOf(command).client.call('DELETE', `/restore/${encodeURIComponent(id)}`);
-    say(`${id} is unmounted.`);
-  });
-  mount.command('files <id>').description('list a folder').option('--path <dir>', 'the folder', '/').action(async (id: string, options: { path: string }, command: Command) => {
-    const { client, format } = contextOf(command);
-    const files: FileView[] = [];
-    let cursor: string | null = null;
-    do {
-      const page: { files: FileView[]; next_cursor: string | null } = await client.call('GET', `/restore/${encodeURIComponent(id)}/files${query({ path: options.path, limit: 1000, cursor: cursor ?? undefined })}`);
-      files.push(...page.files);
-      cursor = page.next_cursor;
-    } while (cursor !== null);
-    print(format, { path: options.path, files }, files, [
-      { title: 'TYPE', value: (file) => file.type },
-      { title: 'MODE', value: (file) => file.mode.toString(8).padStart(4, '0') },
-      { title: 'SIZE', value: (file) => formatBytes(file.size) },
-      { title: 'MODIFIED', value: (file) => file.mtime.slice(0, 19).replace('T', ' ') },
-      { title: 'NAME', value: (file) => (file.target === undefined ? file.name : `${file.name} -> ${file.target}`) },
-    ], (file) => file.name);
-  });
+  mount
+    .command('list')
+    .description('all open mounts')
+    .action(async (_options, command: Command) => {
+      const { client, format } = contextOf(command);
+      const answer = await client.call<{ mounts: MountView[] }>('GET', '/restore/mounts');
+      show(format, answer, answer.mounts);
+    });
+  mount
+    .command('remove <id>')
+    .description('unmount')
+    .action(async (id: string, _options, command: Command) => {
+      await contextOf(command).client.call('DELETE', `/restore/${encodeURIComponent(id)}`);
+      say(`${id} is unmounted.`);
+    });
+  mount
+    .command('files <id>')
+    .description('list a folder')
+    .option('--path <dir>', 'the folder', '/')
+    .action(async (id: string, options: { path: string }, command: Command) => {
+      const { client, format } = contextOf(command);
+      const files: FileView[] = [];
+      let cursor: string | null = null;
+      do {
+        const page: { files: FileView[]; next_cursor: string | null } = await client.call(
+          'GET',
+          `/restore/${encodeURIComponent(id)}/files${query({ path: options.path, limit: 1000, cursor: cursor ?? undefined })}`,
+        );
+        files.push(...page.files);
+        cursor = page.next_cursor;
+      } while (cursor !== null);
+      print(
+        format,
+        { path: options.path, files },
+        files,
+        [
+          { title: 'TYPE', value: (file) => file.type },
+          { title: 'MODE', value: (file) => file.mode.toString(8).padStart(4, '0') },
+          { title: 'SIZE', value: (file) => formatBytes(file.size) },
+          { title: 'MODIFIED', value: (file) => file.mtime.slice(0, 19).replace('T', ' ') },
+          {
+            title: 'NAME',
+            value: (file) => (file.target === undefined ? file.name : `${file.name} -> ${file.target}`),
+          },
+        ],
+        (file) => file.name,
+      );
+    });
 
   program
     .command('restore')
@@ -110,23 +166,50 @@ export function restoreCommands(program: Command, backup: Command): void {
     .option('--disk <n>', 'which disk', '0')
     .option('--as <format>', 'raw or qcow2', 'raw')
     .option('--force', 'overwrite an existing file')
-    .action(async (options: { backupId: string; output: string; disk: string; as: string; force?: boolean }, command: Command) => {
-      const { client, format } = contextOf(command);
-      const output = resolve(options.output);
-      const job = await client.call<JobView>('POST', '/restore/disk', { backup_id: options.backupId, disk: numberOf(options.disk), output, format: options.as, overwrite: options.force ?? false });
-      const done = await waitForJob(client, job.job_id);
-      print(format, { ...done, output }, [output], [{ title: 'RESTORED', value: (row) => row }], (row) => row);
-    });
+    .action(
+      async (
+        options: { backupId: string; output: string; disk: string; as: string; force?: boolean },
+        command: Command,
+      ) => {
+        const { client, format } = contextOf(command);
+        const output = resolve(options.output);
+        const job = await client.call<JobView>('POST', '/restore/disk', {
+          backup_id: options.backupId,
+          disk: numberOf(options.disk),
+          output,
+          format: options.as,
+          overwrite: options.force ?? false,
+        });
+        const done = await waitForJob(client, job.job_id);
+        print(
+          format,
+          { ...done, output },
+          [output],
+          [{ title: 'RESTORED', value: (row) => row }],
+          (row) => row,
+        );
+      },
+    );
 }
 
 function numberOf(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
-  if (!/^\d{1,4}$/.test(text)) throw new SendenseError('REQUEST_INVALID', { detail: `--disk takes a number, not "${text}"` });
+  if (!/^\d{1,4}$/.test(text))
+    throw new SendenseError('REQUEST_INVALID', { detail: `--disk takes a number, not "${text}"` });
   return Number(text);
 }
 
-async function extract(client: Client, mountId: string, file: string, output: string, force: boolean): Promise<void> {
-  const answer = await client.open('GET', `/restore/${mountId}/download${query({ path: file, format: undefined })}`);
+async function extract(
+  client: Client,
+  mountId: string,
+  file: string,
+  output: string,
+  force: boolean,
+): Promise<void> {
+  const answer = await client.open(
+    'GET',
+    `/restore/${mountId}/download${query({ path: file, format: undefined })}`,
+  );
   if (output === '-') {
     await pipeline(answer, process.stdout, { end: false });
     return;
@@ -159,14 +242,22 @@ async function saveFile(answer: IncomingMessage, target: string, force: boolean)
 }
 
 function nameOf(answer: IncomingMessage): string {
-  const encoded = /filename\*=UTF-8''([^;]+)/.exec(String(answer.headers['content-disposition']))?.[1] ?? 'file';
+  const encoded =
+    /filename\*=UTF-8''([^;]+)/.exec(String(answer.headers['content-disposition']))?.[1] ?? 'file';
   // a name out of a guest must not choose another folder
   return decodeURIComponent(encoded).replaceAll('/', '_').replaceAll('\0', '_');
 }
 
 async function unpack(answer: IncomingMessage, target: string): Promise<void> {
   await mkdir(target, { recursive: true });
-  const tar = runPiped('tar', ['--zstd', '--extract', '--file=-', '--xattrs', '--no-overwrite-dir', `--directory=${target}`]);
+  const tar = runPiped('tar', [
+    '--zstd',
+    '--extract',
+    '--file=-',
+    '--xattrs',
+    '--no-overwrite-dir',
+    `--directory=${target}`,
+  ]);
   await pipeline(answer, tar.stdin);
   await tar.done;
 }

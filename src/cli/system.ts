@@ -1,5 +1,5 @@
-import type { Command } from 'commander';
 import { resolve } from 'node:path';
+import type { Command } from 'commander';
 import { formatBytes } from '../base/units.ts';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
@@ -16,64 +16,177 @@ export function systemCommands(program: Command): void {
   const repositoryColumns = [
     { title: 'NAME', value: (row: RepositoryView) => row.name },
     { title: 'PATH', value: (row: RepositoryView) => row.path },
-    { title: 'FREE', value: (row: RepositoryView) => (row.available_bytes === undefined ? '' : `${formatBytes(row.available_bytes)} of ${formatBytes(row.total_bytes ?? 0)}`) },
+    {
+      title: 'FREE',
+      value: (row: RepositoryView) =>
+        row.available_bytes === undefined
+          ? ''
+          : `${formatBytes(row.available_bytes)} of ${formatBytes(row.total_bytes ?? 0)}`,
+    },
   ];
   const repository = program.command('repository').description('where backups are kept');
-  repository.command('list').description('all repositories').action(async (_options, command: Command) => {
-    const { client, format } = contextOf(command);
-    const answer = await client.call<{ repositories: RepositoryView[] }>('GET', '/repositories');
-    print(format, answer, answer.repositories, repositoryColumns, (row) => row.name);
-  });
-  repository.command('add <name>').description('use a folder as repository').requiredOption('--path <dir>', 'an empty folder, or one that is a repository').action(async (name: string, options: { path: string }, command: Command) => {
-    const { client, format } = contextOf(command);
-    const added = await client.call<RepositoryView>('POST', '/repositories', { name, path: resolve(options.path) });
-    print(format, added, [added], repositoryColumns, (row) => row.name);
-  });
-  repository.command('test <name>').description('prove that it can be written').action(async (name: string, _options, command: Command) => {
-    const { client, format } = contextOf(command);
-    const answer = await client.call<RepositoryView>('POST', `/repositories/${encodeURIComponent(name)}/test`);
-    print(format, answer, [answer], repositoryColumns, (row) => row.name);
-  });
+  repository
+    .command('list')
+    .description('all repositories')
+    .action(async (_options, command: Command) => {
+      const { client, format } = contextOf(command);
+      const answer = await client.call<{ repositories: RepositoryView[] }>('GET', '/repositories');
+      print(format, answer, answer.repositories, repositoryColumns, (row) => row.name);
+    });
+  repository
+    .command('add <name>')
+    .description('use a folder as repository')
+    .requiredOption('--path <dir>', 'an empty folder, or one that is a repository')
+    .action(async (name: string, options: { path: string }, command: Command) => {
+      const { client, format } = contextOf(command);
+      const added = await client.call<RepositoryView>('POST', '/repositories', {
+        name,
+        path: resolve(options.path),
+      });
+      print(format, added, [added], repositoryColumns, (row) => row.name);
+    });
+  repository
+    .command('test <name>')
+    .description('prove that it can be written')
+    .action(async (name: string, _options, command: Command) => {
+      const { client, format } = contextOf(command);
+      const answer = await client.call<RepositoryView>(
+        'POST',
+        `/repositories/${encodeURIComponent(name)}/test`,
+      );
+      print(format, answer, [answer], repositoryColumns, (row) => row.name);
+    });
 
-  program.command('events').description('what happened, newest first').option('--limit <n>', 'how many', '50').action(async (options: { limit: string }, command: Command) => {
-    const { client, format } = contextOf(command);
-    interface EventView { readonly id: number; readonly at: string; readonly severity: string; readonly kind: string; readonly message: string }
-    const answer = await client.call<{ events: EventView[] }>('GET', `/events${query({ limit: options.limit })}`);
-    print(format, answer, answer.events, [
-      { title: 'TIME', value: (row) => row.at.slice(0, 19).replace('T', ' ') },
-      { title: 'SEVERITY', value: (row) => row.severity },
-      { title: 'KIND', value: (row) => row.kind },
-      { title: 'MESSAGE', value: (row) => row.message },
-    ], (row) => String(row.id));
-  });
+  program
+    .command('events')
+    .description('what happened, newest first')
+    .option('--limit <n>', 'how many', '50')
+    .action(async (options: { limit: string }, command: Command) => {
+      const { client, format } = contextOf(command);
+      interface EventView {
+        readonly id: number;
+        readonly at: string;
+        readonly severity: string;
+        readonly kind: string;
+        readonly message: string;
+      }
+      const answer = await client.call<{ events: EventView[] }>(
+        'GET',
+        `/events${query({ limit: options.limit })}`,
+      );
+      print(
+        format,
+        answer,
+        answer.events,
+        [
+          { title: 'TIME', value: (row) => row.at.slice(0, 19).replace('T', ' ') },
+          { title: 'SEVERITY', value: (row) => row.severity },
+          { title: 'KIND', value: (row) => row.kind },
+          { title: 'MESSAGE', value: (row) => row.message },
+        ],
+        (row) => String(row.id),
+      );
+    });
 
-  program.command('config').description('settings').command('show').description('all settings').option('--origin', 'also where each comes from').action(async (options: { origin?: boolean }, command: Command) => {
-    const { client, format } = contextOf(command);
-    interface Setting { readonly key: string; readonly value: unknown; readonly origin: string }
-    const answer = await client.call<{ settings: Setting[] }>('GET', '/config');
-    const origin = options.origin ? [{ title: 'ORIGIN', value: (row: Setting) => row.origin }] : [];
-    print(format, answer, answer.settings, [{ title: 'SETTING', value: (row) => row.key }, { title: 'VALUE', value: (row) => String(row.value) }, ...origin], (row) => row.key);
-  });
+  program
+    .command('config')
+    .description('settings')
+    .command('show')
+    .description('all settings')
+    .option('--origin', 'also where each comes from')
+    .action(async (options: { origin?: boolean }, command: Command) => {
+      const { client, format } = contextOf(command);
+      interface Setting {
+        readonly key: string;
+        readonly value: unknown;
+        readonly origin: string;
+      }
+      const answer = await client.call<{ settings: Setting[] }>('GET', '/config');
+      const origin = options.origin ? [{ title: 'ORIGIN', value: (row: Setting) => row.origin }] : [];
+      print(
+        format,
+        answer,
+        answer.settings,
+        [
+          { title: 'SETTING', value: (row) => row.key },
+          { title: 'VALUE', value: (row) => String(row.value) },
+          ...origin,
+        ],
+        (row) => row.key,
+      );
+    });
 
-  program.command('status').description('is the daemon well?').action(async (_options, command: Command) => {
-    const { client, format } = contextOf(command);
-    const health = await client.call<Record<string, unknown>>('GET', '/health');
-    print(format, health, Object.entries(health), [{ title: 'WHAT', value: ([key]) => key }, { title: 'VALUE', value: ([, value]) => (typeof value === 'object' ? JSON.stringify(value) : String(value)) }], ([key]) => key);
-  });
+  program
+    .command('status')
+    .description('is the daemon well?')
+    .action(async (_options, command: Command) => {
+      const { client, format } = contextOf(command);
+      const health = await client.call<Record<string, unknown>>('GET', '/health');
+      print(
+        format,
+        health,
+        Object.entries(health),
+        [
+          { title: 'WHAT', value: ([key]) => key },
+          {
+            title: 'VALUE',
+            value: ([, value]) => (typeof value === 'object' ? JSON.stringify(value) : String(value)),
+          },
+        ],
+        ([key]) => key,
+      );
+    });
 
-  program.command('doctor').description('check what the daemon needs').action(async (_options, command: Command) => {
-    const { client, format } = contextOf(command);
-    const health = await client.call<{ status: string; tool_versions: Record<string, string>; nbd_server_pid: number | null; storage_daemon_pid: number | null; export_backend: string }>('GET', '/health');
-    const nbd = health.tool_versions['nbd-server'] ?? 'missing';
-    const isOldNbd = /^3\.(1?\d|2[0-4])$/.test(nbd);
-    const findings = [
-      { check: 'qemu', ok: health.tool_versions['qemu'] !== 'missing', detail: health.tool_versions['qemu'] ?? '' },
-      { check: 'nbd-server', ok: nbd !== 'missing', detail: isOldNbd ? `${nbd}: its parent is replaced every few reloads (a known fault before 3.25)` : nbd },
-      { check: 'storage daemon runs', ok: health.storage_daemon_pid !== null, detail: `pid ${health.storage_daemon_pid}` },
-      { check: 'nbd-server runs', ok: health.export_backend !== 'nbd-server' || health.nbd_server_pid !== null, detail: `pid ${health.nbd_server_pid}` },
-    ];
-    print(format, findings, findings, [{ title: 'CHECK', value: (row) => row.check }, { title: 'RESULT', value: (row) => (row.ok ? 'ok' : 'FAILED') }, { title: 'DETAIL', value: (row) => row.detail }], (row) => row.check);
-    if (findings.some((finding) => !finding.ok)) process.exitCode = 21;
-    else say('All is well.');
-  });
+  program
+    .command('doctor')
+    .description('check what the daemon needs')
+    .action(async (_options, command: Command) => {
+      const { client, format } = contextOf(command);
+      const health = await client.call<{
+        status: string;
+        tool_versions: Record<string, string>;
+        nbd_server_pid: number | null;
+        storage_daemon_pid: number | null;
+        export_backend: string;
+      }>('GET', '/health');
+      const nbd = health.tool_versions['nbd-server'] ?? 'missing';
+      const isOldNbd = /^3\.(1?\d|2[0-4])$/.test(nbd);
+      const findings = [
+        {
+          check: 'qemu',
+          ok: health.tool_versions['qemu'] !== 'missing',
+          detail: health.tool_versions['qemu'] ?? '',
+        },
+        {
+          check: 'nbd-server',
+          ok: nbd !== 'missing',
+          detail: isOldNbd
+            ? `${nbd}: its parent is replaced every few reloads (a known fault before 3.25)`
+            : nbd,
+        },
+        {
+          check: 'storage daemon runs',
+          ok: health.storage_daemon_pid !== null,
+          detail: `pid ${health.storage_daemon_pid}`,
+        },
+        {
+          check: 'nbd-server runs',
+          ok: health.export_backend !== 'nbd-server' || health.nbd_server_pid !== null,
+          detail: `pid ${health.nbd_server_pid}`,
+        },
+      ];
+      print(
+        format,
+        findings,
+        findings,
+        [
+          { title: 'CHECK', value: (row) => row.check },
+          { title: 'RESULT', value: (row) => (row.ok ? 'ok' : 'FAILED') },
+          { title: 'DETAIL', value: (row) => row.detail },
+        ],
+        (row) => row.check,
+      );
+      if (findings.some((finding) => !finding.ok)) process.exitCode = 21;
+      else say('All is well.');
+    });
 }

@@ -26,7 +26,14 @@ const show = (format: Format, document: unknown, vms: readonly VmView[]) =>
     [
       { title: 'NAME', value: (vm) => vm.name },
       { title: 'STATE', value: (vm) => (vm.registered ? 'registered' : 'backups only') },
-      { title: 'DISKS', value: (vm) => vm.disks.filter((disk) => disk.active).map((disk) => `${disk.disk_id}:${disk.path} (${disk.format})`).join(' ') },
+      {
+        title: 'DISKS',
+        value: (vm) =>
+          vm.disks
+            .filter((disk) => disk.active)
+            .map((disk) => `${disk.disk_id}:${disk.path} (${disk.format})`)
+            .join(' '),
+      },
     ],
     (vm) => vm.name,
   );
@@ -47,7 +54,12 @@ export function vmCommands(program: Command): void {
     .requiredOption('--disk <path[,format=raw|qcow2]>', 'a disk; repeat it for more', collect, [])
     .option('--before <command>', 'run before the disks are read, as to freeze an application')
     .option('--after <command>', 'run afterwards, whatever happened')
-    .option('--allow-backing <dir>', 'folder in which backing files of a qcow2 may lie; repeatable', collect, [])
+    .option(
+      '--allow-backing <dir>',
+      'folder in which backing files of a qcow2 may lie; repeatable',
+      collect,
+      [],
+    )
     .action(async (name: string, options: ChangeOptions, command: Command) => {
       const { client, format } = contextOf(command);
       const added = await client.call<VmView>('POST', '/vms', {
@@ -59,16 +71,20 @@ export function vmCommands(program: Command): void {
       });
       show(format, added, [added]);
     });
-  vm.command('list').description('all machines').action(async (_options, command: Command) => {
-    const { client, format } = contextOf(command);
-    const answer = await client.call<{ vms: VmView[] }>('GET', '/vms');
-    show(format, answer, answer.vms);
-  });
-  vm.command('show <name>').description('one machine').action(async (name: string, _options, command: Command) => {
-    const { client, format } = contextOf(command);
-    const answer = await client.call<VmView>('GET', `/vms/${encodeURIComponent(name)}`);
-    show(format, answer, [answer]);
-  });
+  vm.command('list')
+    .description('all machines')
+    .action(async (_options, command: Command) => {
+      const { client, format } = contextOf(command);
+      const answer = await client.call<{ vms: VmView[] }>('GET', '/vms');
+      show(format, answer, answer.vms);
+    });
+  vm.command('show <name>')
+    .description('one machine')
+    .action(async (name: string, _options, command: Command) => {
+      const { client, format } = contextOf(command);
+      const answer = await client.call<VmView>('GET', `/vms/${encodeURIComponent(name)}`);
+      show(format, answer, [answer]);
+    });
   vm.command('set <name>')
     .description('change disks and commands of a machine')
     .option('--add-disk <path[,format=…]>', 'add a disk', collect, [])
@@ -92,7 +108,10 @@ export function vmCommands(program: Command): void {
     .description('end the registration of a machine')
     .option('--keep-backups', 'even if it has backups; they stay readable')
     .action(async (name: string, options: { keepBackups?: boolean }, command: Command) => {
-      await contextOf(command).client.call('DELETE', `/vms/${encodeURIComponent(name)}${query({ keep_backups: options.keepBackups })}`);
+      await contextOf(command).client.call(
+        'DELETE',
+        `/vms/${encodeURIComponent(name)}${query({ keep_backups: options.keepBackups })}`,
+      );
       say(`The machine "${name}" is not registered any more.`);
     });
 }

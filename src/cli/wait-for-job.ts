@@ -12,7 +12,13 @@ export interface JobView {
   readonly phase: string | null;
   readonly vm_name: string | null;
   readonly backup_id: string | null;
-  readonly progress: { total_bytes: number; processed_bytes: number; transferred_bytes: number; bytes_per_second: number; eta_seconds: number | null };
+  readonly progress: {
+    total_bytes: number;
+    processed_bytes: number;
+    transferred_bytes: number;
+    bytes_per_second: number;
+    eta_seconds: number | null;
+  };
   readonly warnings: readonly string[];
   readonly error: { code: ErrorCode; fields: Record<string, string> } | null;
   readonly created_at: string;
@@ -58,7 +64,8 @@ export async function waitForJob(client: Client, jobId: string): Promise<JobView
     process.off('SIGINT', cancel);
     if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
   }
-  if (!last || !['completed', 'failed', 'cancelled'].includes(last.status)) throw new SendenseError('INTERRUPTED');
+  if (!last || !['completed', 'failed', 'cancelled'].includes(last.status))
+    throw new SendenseError('INTERRUPTED');
   for (const warning of last.warnings) say(`warning: ${warning}`);
   if (last.status !== 'completed') {
     const code = last.error && Object.hasOwn(errorCodes, last.error.code) ? last.error.code : 'INTERNAL';

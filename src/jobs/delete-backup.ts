@@ -1,8 +1,8 @@
+import type { Clock } from '../base/clock.ts';
 import { SendenseError } from '../base/sendense-error.ts';
 import type { Backup } from '../catalog/backups.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import { refreshChains } from '../catalog/record-backup.ts';
-import type { Clock } from '../base/clock.ts';
 import { dependantsOf } from '../repository/chains.ts';
 import { entombBackup, findManifest, removeEntombed } from '../repository/publish-backup.ts';
 import { findBackup } from './find-backup.ts';
@@ -40,12 +40,26 @@ export async function deleteBackup(deps: DeleteDeps, wanted: string, cascade: bo
   const plan = planDelete(deps.catalog, backup.id);
   if (plan.backupIds.length > 1 && !cascade) {
     const dependants = plan.backupIds.filter((id) => id !== backup.id).toReversed();
-    throw new SendenseError('BACKUP_HAS_DEPENDANTS', { backup: backup.id, count: dependants.length, dependants });
+    throw new SendenseError('BACKUP_HAS_DEPENDANTS', {
+      backup: backup.id,
+      count: dependants.length,
+      dependants,
+    });
   }
   const release = deps.locks.acquire('a deletion', [
-    ...plan.backupIds.map((id) => ({ resource: `backup:${id}`, exclusive: true, busy: (holder: string) => new SendenseError('BACKUP_BUSY', { backup: id, holder }) })),
+    ...plan.backupIds.map((id) => ({
+      resource: `backup:${id}`,
+      exclusive: true,
+      busy: (holder: string) => new SendenseError('BACKUP_BUSY', { backup: id, holder }),
+    })),
     ...(backup.status === 'pending' || backup.status === 'running'
-      ? [{ resource: `vm:${backup.contextId}`, exclusive: true, busy: (job: string) => new SendenseError('VM_BUSY', { vm: backup.vmName, job }) }]
+      ? [
+          {
+            resource: `vm:${backup.contextId}`,
+            exclusive: true,
+            busy: (job: string) => new SendenseError('VM_BUSY', { vm: backup.vmName, job }),
+          },
+        ]
       : []),
   ]);
   try {
@@ -66,7 +80,13 @@ async function deleteOne(deps: DeleteDeps, id: string): Promise<void> {
     refreshChains(deps.catalog, backup.contextId, backup.repositoryId, deps.clock.now());
   });
   if (manifest) await removeEntombed(manifest.root, manifest.manifest);
-  deps.catalog.events.add({ kind: 'backup.deleted', severity: 'info', subject: backup.vmName, message: `Backup ${id} was deleted.`, data: { backup_id: id } });
+  deps.catalog.events.add({
+    kind: 'backup.deleted',
+    severity: 'info',
+    subject: backup.vmName,
+    message: `Backup ${id} was deleted.`,
+    data: { backup_id: id },
+  });
 }
 
 async function manifestFor(deps: DeleteDeps, backup: Backup) {

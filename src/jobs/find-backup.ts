@@ -19,7 +19,11 @@ export function findBackup(catalog: Catalog, wanted: string): Backup {
   const latest = /^latest(?::(.+))?$/.exec(wanted);
   if (latest) {
     const contextId = latest[1] === undefined ? undefined : findVm(catalog, latest[1]).contextId;
-    const [newest] = catalog.backups.list({ status: 'completed', limit: 1, ...(contextId === undefined ? {} : { contextId }) });
+    const [newest] = catalog.backups.list({
+      status: 'completed',
+      limit: 1,
+      ...(contextId === undefined ? {} : { contextId }),
+    });
     if (!newest) throw unknown();
     return newest;
   }
@@ -37,6 +41,7 @@ export function findBackup(catalog: Catalog, wanted: string): Backup {
 /** @throws as findBackup, BACKUP_NOT_COMPLETE */
 export function findCompleted(catalog: Catalog, wanted: string): Backup {
   const backup = findBackup(catalog, wanted);
-  if (backup.status !== 'completed') throw new SendenseError('BACKUP_NOT_COMPLETE', { backup: backup.id, status: backup.status });
+  if (backup.status !== 'completed')
+    throw new SendenseError('BACKUP_NOT_COMPLETE', { backup: backup.id, status: backup.status });
   return backup;
 }

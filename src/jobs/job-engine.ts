@@ -5,7 +5,14 @@ import { newJobId } from '../base/ids.ts';
 import type { Logger } from '../base/logger.ts';
 import { type ErrorReport, hasCode, SendenseError, toSendenseError } from '../base/sendense-error.ts';
 import type { EventLog } from '../catalog/events.ts';
-import { type Job, type JobKind, type JobProgress, type JobQueries, type JobStep, noProgress } from '../catalog/jobs.ts';
+import {
+  type Job,
+  type JobKind,
+  type JobProgress,
+  type JobQueries,
+  type JobStep,
+  noProgress,
+} from '../catalog/jobs.ts';
 import { isFinished, type JobEvent, nextStatus } from './job-state.ts';
 
 /** How often progress reaches the database; watchers get every step. */
@@ -92,7 +99,13 @@ export class JobEngine {
     };
     this.#deps.jobs.save(job);
     const { promise, resolve } = Promise.withResolvers<Job>();
-    const running: Running = { job, abort: new AbortController(), interrupted: false, done: promise, savedAt: 0 };
+    const running: Running = {
+      job,
+      abort: new AbortController(),
+      interrupted: false,
+      done: promise,
+      savedAt: 0,
+    };
     this.#running.set(jobId, running);
     this.changes.emit('job', job);
     void this.#limit(() => this.#run(running, work)).then(resolve);
@@ -118,7 +131,8 @@ export class JobEngine {
     const job = this.get(jobId);
     if (!job) throw new SendenseError('JOB_UNKNOWN', { job: jobId });
     const running = this.#running.get(jobId);
-    if (!running || isFinished(job.status)) throw new SendenseError('JOB_FINISHED', { job: jobId, status: job.status });
+    if (!running || isFinished(job.status))
+      throw new SendenseError('JOB_FINISHED', { job: jobId, status: job.status });
     running.abort.abort();
     return running.job;
   }
@@ -142,7 +156,11 @@ export class JobEngine {
       await work.run(this.#contextOf(running));
     } catch (error) {
       failure = toSendenseError(error);
-      if (failure.code === 'INTERNAL') this.#deps.logger.error({ job: running.job.id, err: failure.cause ?? failure }, 'a job failed unexpectedly');
+      if (failure.code === 'INTERNAL')
+        this.#deps.logger.error(
+          { job: running.job.id, err: failure.cause ?? failure },
+          'a job failed unexpectedly',
+        );
     }
     this.#finish(running, failure);
     try {
@@ -157,15 +175,25 @@ export class JobEngine {
 
   #finish(running: Running, failure: SendenseError | null): void {
     const finishedAt = this.#deps.clock.now().toISOString();
-    if (failure === null) return this.#advance(running, 'complete', { finishedAt, phase: null });
+    if (failure === null) {
+      this.#advance(running, 'complete', { finishedAt, phase: null });
+      return;
+    }
     const wasAsked = running.abort.signal.aborted && (hasCode(failure, 'CANCELLED') || running.interrupted);
-    const report = wasAsked && running.interrupted ? new SendenseError('INTERRUPTED').report() : failure.report();
-    this.#advance(running, wasAsked && !running.interrupted ? 'cancel' : 'fail', { finishedAt, error: report });
+    const report =
+      wasAsked && running.interrupted ? new SendenseError('INTERRUPTED').report() : failure.report();
+    this.#advance(running, wasAsked && !running.interrupted ? 'cancel' : 'fail', {
+      finishedAt,
+      error: report,
+    });
   }
 
   #advance(running: Running, event: JobEvent, change: Partial<Job>): void {
     const status = nextStatus(running.job.status, event);
-    if (status === null) throw new SendenseError('INTERNAL', { detail: `job ${running.job.id} cannot ${event} while ${running.job.status}` });
+    if (status === null)
+      throw new SendenseError('INTERNAL', {
+        detail: `job ${running.job.id} cannot ${event} while ${running.job.status}`,
+      });
     this.#update(running, { ...change, status }, true);
   }
 
@@ -198,5 +226,7 @@ export class JobEngine {
 
 /** A finished job's failure as an exception again. */
 export function failureOf(report: ErrorReport | null): SendenseError {
-  return report ? new SendenseError(report.code, report.fields) : new SendenseError('INTERNAL', { detail: 'it failed without a reason' });
+  return report
+    ? new SendenseError(report.code, report.fields)
+    : new SendenseError('INTERNAL', { detail: 'it failed without a reason' });
 }

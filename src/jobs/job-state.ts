@@ -11,6 +11,7 @@ const transitions: Readonly<Record<JobStatus, Partial<Record<JobEvent, JobStatus
 };
 
 /** The next status, or null when the event has no place there. Pure. */
-export const nextStatus = (status: JobStatus, event: JobEvent): JobStatus | null => transitions[status][event] ?? null;
+export const nextStatus = (status: JobStatus, event: JobEvent): JobStatus | null =>
+  transitions[status][event] ?? null;
 
 export const isFinished = (status: JobStatus): boolean => Object.keys(transitions[status]).length === 0;

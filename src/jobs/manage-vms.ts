@@ -49,7 +49,9 @@ export async function addVm(deps: VmDeps, name: string, change: VmChange): Promi
     createdAt: now.toISOString(),
     disks: [],
   };
-  const base = known ? { ...known, registered: true, disks: known.disks.map((disk) => ({ ...disk, active: false })) } : fresh;
+  const base = known
+    ? { ...known, registered: true, disks: known.disks.map((disk) => ({ ...disk, active: false })) }
+    : fresh;
   return await applyChange(deps, base, change);
 }
 
@@ -69,20 +71,36 @@ export function removeVm(deps: VmDeps, name: string, keepBackups: boolean): void
   const vm = findVm(deps.catalog, name);
   const release = lockVm(deps, vm);
   try {
-    const count = deps.catalog.backups.list({ contextId: vm.contextId, status: 'completed', limit: -1 }).length;
+    const count = deps.catalog.backups.list({
+      contextId: vm.contextId,
+      status: 'completed',
+      limit: -1,
+    }).length;
     if (count > 0 && !keepBackups) throw new SendenseError('VM_HAS_BACKUPS', { vm: name, count });
     if (count === 0) deps.catalog.vms.remove(vm.contextId);
-    else deps.catalog.vms.save({ ...vm, registered: false, beforeCommand: null, afterCommand: null, allowBacking: [] }, deps.clock.now());
+    else
+      deps.catalog.vms.save(
+        { ...vm, registered: false, beforeCommand: null, afterCommand: null, allowBacking: [] },
+        deps.clock.now(),
+      );
   } finally {
     release();
   }
 }
 
 const lockVm = (deps: VmDeps, vm: Vm) =>
-  deps.locks.acquire('a change of the machine', [{ resource: `vm:${vm.contextId}`, exclusive: true, busy: (job) => new SendenseError('VM_BUSY', { vm: vm.name, job }) }]);
+  deps.locks.acquire('a change of the machine', [
+    {
+      resource: `vm:${vm.contextId}`,
+      exclusive: true,
+      busy: (job) => new SendenseError('VM_BUSY', { vm: vm.name, job }),
+    },
+  ]);
 
 async function applyChange(deps: VmDeps, vm: Vm, change: VmChange): Promise<Vm> {
-  const allowBacking = change.allowBacking ? await Promise.all(change.allowBacking.map(allowedFolder)) : vm.allowBacking;
+  const allowBacking = change.allowBacking
+    ? await Promise.all(change.allowBacking.map(allowedFolder))
+    : vm.allowBacking;
   let disks = vm.disks;
   for (const wanted of change.removeDisks ?? []) disks = withoutDisk(vm.name, disks, wanted);
   for (const input of change.addDisks ?? []) disks = await withDisk(disks, input, allowBacking);
@@ -93,7 +111,8 @@ async function applyChange(deps: VmDeps, vm: Vm, change: VmChange): Promise<Vm> 
     beforeCommand: change.before === undefined ? vm.beforeCommand : change.before,
     afterCommand: change.after === undefined ? vm.afterCommand : change.after,
   };
-  if (!disks.some((disk) => disk.active)) throw new SendenseError('REQUEST_INVALID', { detail: 'a machine needs at least one disk' });
+  if (!disks.some((disk) => disk.active))
+    throw new SendenseError('REQUEST_INVALID', { detail: 'a machine needs at least one disk' });
   deps.catalog.vms.save(changed, deps.clock.now());
   return changed;
 }
@@ -105,9 +124,14 @@ async function allowedFolder(path: string): Promise<string> {
   });
 }
 
-async function withDisk(disks: readonly VmDisk[], input: DiskInput, allowBacking: readonly string[]): Promise<VmDisk[]> {
+async function withDisk(
+  disks: readonly VmDisk[],
+  input: DiskInput,
+  allowBacking: readonly string[],
+): Promise<VmDisk[]> {
   const hasControl = [...input.path].some((character) => character.charCodeAt(0) < 0x20);
-  if (!isAbsolute(input.path) || hasControl) throw new SendenseError('PATH_INVALID', { path: input.path, detail: 'it is no absolute path' });
+  if (!isAbsolute(input.path) || hasControl)
+    throw new SendenseError('PATH_INVALID', { path: input.path, detail: 'it is no absolute path' });
   const key = normalize(input.path);
   const known = disks.find((disk) => disk.key === key);
   if (known?.active) throw new SendenseError('REQUEST_INVALID', { detail: `the disk ${key} is named twice` });
@@ -116,11 +140,15 @@ async function withDisk(disks: readonly VmDisk[], input: DiskInput, allowBacking
   if (inspected.format === 'qcow2') await sourceGraph(key, { allowBacking, forceShare: false });
   const diskIndex = known?.diskIndex ?? disks.reduce((next, disk) => Math.max(next, disk.diskIndex + 1), 0);
   const added: VmDisk = { diskIndex, key, format: inspected.format, active: true };
-  return [...disks.filter((disk) => disk.diskIndex !== diskIndex), added].toSorted((a, b) => a.diskIndex - b.diskIndex);
+  return [...disks.filter((disk) => disk.diskIndex !== diskIndex), added].toSorted(
+    (a, b) => a.diskIndex - b.diskIndex,
+  );
 }
 
 function withoutDisk(vmName: string, disks: readonly VmDisk[], wanted: string): VmDisk[] {
-  const found = disks.find((disk) => disk.active && (disk.key === wanted || String(disk.diskIndex) === wanted));
+  const found = disks.find(
+    (disk) => disk.active && (disk.key === wanted || String(disk.diskIndex) === wanted),
+  );
   if (!found) throw new SendenseError('DISK_UNKNOWN', { subject: `The machine "${vmName}"`, disk: wanted });
   return disks.map((disk) => (disk === found ? { ...disk, active: false } : disk));
 }

@@ -14,7 +14,14 @@ interface MarkDeps {
 }
 
 /** Marks a layer and all that stands on it, in the catalogue and beside the layer itself, and says it loudly. */
-export async function markDamage(deps: MarkDeps, vm: Vm, repository: Repository, diskIndex: number, layer: string, error: SendenseError): Promise<void> {
+export async function markDamage(
+  deps: MarkDeps,
+  vm: Vm,
+  repository: Repository,
+  diskIndex: number,
+  layer: string,
+  error: SendenseError,
+): Promise<void> {
   const history = deps.catalog.backups.completed(vm.contextId, repository.id);
   const affected = membersOnLayer(history, diskIndex, layer);
   for (const backupId of affected) deps.catalog.backups.markDamage(backupId, diskIndex, error.message);

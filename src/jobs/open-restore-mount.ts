@@ -20,9 +20,20 @@ export interface MountDeps {
  * Mounts a restore point; the backup cannot be deleted while it is mounted.
  * @throws BACKUP_…, DISK_UNKNOWN, LAYER_…, MOUNT_FAILED, LIMIT_REACHED
  */
-export async function openRestoreMount(deps: MountDeps, wanted: string, diskIndex: number | null, exposeAt: string | null): Promise<MountSession> {
+export async function openRestoreMount(
+  deps: MountDeps,
+  wanted: string,
+  diskIndex: number | null,
+  exposeAt: string | null,
+): Promise<MountSession> {
   const backup = findCompleted(deps.catalog, wanted);
-  const release = deps.locks.acquire('a mount', [{ resource: `backup:${backup.id}`, exclusive: false, busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: backup.id, holder }) }]);
+  const release = deps.locks.acquire('a mount', [
+    {
+      resource: `backup:${backup.id}`,
+      exclusive: false,
+      busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: backup.id, holder }),
+    },
+  ]);
   try {
     const disks = await readableDisks(deps, backup, diskIndex);
     const session = await deps.mounts.open({ backupId: backup.id, disks, exposeAt });

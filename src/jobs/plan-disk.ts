@@ -59,7 +59,12 @@ export async function planDisk(requested: LayerType, disk: DiskToPlan, deps: Pla
   }
 }
 
-function planOnChain(requested: LayerType, disk: DiskToPlan, chain: readonly ChainLayer[], maxDepth: number): DiskPlan {
+function planOnChain(
+  requested: LayerType,
+  disk: DiskToPlan,
+  chain: readonly ChainLayer[],
+  maxDepth: number,
+): DiskPlan {
   const layers = requested === 'differential' ? chain.slice(-1) : chain;
   const [parent] = layers;
   if (!parent) return full('the chain is empty');
@@ -68,11 +73,15 @@ function planOnChain(requested: LayerType, disk: DiskToPlan, chain: readonly Cha
     // rows and layers beyond a shrunk end would come to light again when the disk grows
     return full(`the disk shrank from ${parent.sidecar.virtual_size_bytes} to ${disk.sizeBytes} bytes`);
   }
-  if (layers.length >= maxDepth) return full(`the chain has ${layers.length} layers, the limit is ${maxDepth}`);
+  if (layers.length >= maxDepth)
+    return full(`the chain has ${layers.length} layers, the limit is ${maxDepth}`);
   return { type: requested, reason: null, parent: { backupId: parent.sidecar.backup_id, layers } };
 }
 
-function latestOf(history: readonly Backup[], diskIndex: number): { backup: Backup; disk: BackupDisk } | null {
+function latestOf(
+  history: readonly Backup[],
+  diskIndex: number,
+): { backup: Backup; disk: BackupDisk } | null {
   for (const backup of history.toReversed()) {
     const disk = backup.disks.find((candidate) => candidate.diskIndex === diskIndex);
     if (disk) return { backup, disk };
@@ -81,13 +90,18 @@ function latestOf(history: readonly Backup[], diskIndex: number): { backup: Back
 }
 
 /** A file whose size or time differs from when it was last known to be good is checked before it is built upon. */
-async function recheckChanged(chain: readonly ChainLayer[], diskIndex: number, deps: PlanDeps): Promise<void> {
+async function recheckChanged(
+  chain: readonly ChainLayer[],
+  diskIndex: number,
+  deps: PlanDeps,
+): Promise<void> {
   for (const layer of chain) {
     const owner = deps.history.find((backup) => backup.id === layer.sidecar.backup_id);
     const known = owner?.disks.find((disk) => disk.diskIndex === diskIndex)?.fingerprint ?? null;
     if (known === layer.fingerprint) continue;
     const result = await checkLayer(layer.image, deps.signal);
-    if (!result.clean) throw new SendenseError('LAYER_CORRUPT', { layer: layer.layer, detail: result.detail });
+    if (!result.clean)
+      throw new SendenseError('LAYER_CORRUPT', { layer: layer.layer, detail: result.detail });
     if (owner) deps.onChecked(owner.id, diskIndex, layer.fingerprint);
   }
 }

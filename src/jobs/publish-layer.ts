@@ -17,7 +17,11 @@ export async function publishLayer(
   const parentLayer = plan.parent?.layers[0]?.layer ?? null;
   const detail = { disk_index: diskIndex, layer };
   context.intent('layer-sealed', detail);
-  await sealLayer(files, { layer, virtualSizeBytes: disk.sizeBytes, backingName: parentLayer }, context.signal);
+  await sealLayer(
+    files,
+    { layer, virtualSizeBytes: disk.sizeBytes, backingName: parentLayer },
+    context.signal,
+  );
   context.fact('layer-sealed', detail);
   context.intent('layer-named', detail);
   const rowsDigest = await digestFile(files.partialRows);

@@ -15,11 +15,19 @@ export interface ReadableDisk {
  * @param diskIndex one disk, or null for all
  * @throws DISK_UNKNOWN, CHAIN_PARENT_MISSING, LAYER_REFUSED, LAYER_CORRUPT, REPOSITORY_UNAVAILABLE
  */
-export async function readableDisks(deps: { catalog: Catalog; repositories: Repositories }, backup: Backup, diskIndex: number | null): Promise<ReadableDisk[]> {
+export async function readableDisks(
+  deps: { catalog: Catalog; repositories: Repositories },
+  backup: Backup,
+  diskIndex: number | null,
+): Promise<ReadableDisk[]> {
   const vm = deps.catalog.vms.byContext(backup.contextId);
   const { root } = deps.repositories.byId(backup.repositoryId);
   const disks = backup.disks.filter((disk) => diskIndex === null || disk.diskIndex === diskIndex);
-  if (!vm || disks.length === 0) throw new SendenseError('DISK_UNKNOWN', { subject: `The backup ${backup.id}`, disk: diskIndex ?? '(any)' });
+  if (!vm || disks.length === 0)
+    throw new SendenseError('DISK_UNKNOWN', {
+      subject: `The backup ${backup.id}`,
+      disk: diskIndex ?? '(any)',
+    });
   return await Promise.all(
     disks.map(async (disk) => {
       const layers = await layerChain(root, vm.vmUuid, disk.diskIndex, disk.layer);

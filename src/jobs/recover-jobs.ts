@@ -1,15 +1,15 @@
 import { rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Clock } from '../base/clock.ts';
+import { syncFolder } from '../base/durable-file.ts';
 import type { Logger } from '../base/logger.ts';
 import { messageOf, SendenseError } from '../base/sendense-error.ts';
 import { runHook } from '../capture/hooks.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Job, JobStep } from '../catalog/jobs.ts';
 import { recordBackup } from '../catalog/record-backup.ts';
-import { syncFolder } from '../base/durable-file.ts';
-import { layerFiles, layout } from '../repository/layout.ts';
 import { layerNamePattern } from '../repository/documents.ts';
+import { layerFiles, layout } from '../repository/layout.ts';
 import { findManifest } from '../repository/publish-backup.ts';
 import { discardLayer } from '../repository/seal-layer.ts';
 import { nextStatus } from './job-state.ts';
@@ -36,7 +36,13 @@ export async function recoverJobs(deps: RecoverDeps): Promise<number> {
       else await recoverRestore(deps, job);
     } catch (error) {
       // this job stays unfinished and is visited again at the next start; the others must not wait for it
-      deps.catalog.events.add({ kind: 'job.recovery_failed', severity: 'error', subject: job.vmName, message: `Job ${job.id} could not be cleaned up: ${messageOf(error)}`, data: { job_id: job.id } });
+      deps.catalog.events.add({
+        kind: 'job.recovery_failed',
+        severity: 'error',
+        subject: job.vmName,
+        message: `Job ${job.id} could not be cleaned up: ${messageOf(error)}`,
+        data: { job_id: job.id },
+      });
     }
   }
   return unfinished.length;
@@ -64,14 +70,33 @@ async function recoverBackup(deps: RecoverDeps, job: Job): Promise<void> {
 }
 
 /** The `after` command was owed from the moment `before` was about to run. */
-async function thaw(deps: RecoverDeps, job: Job, steps: readonly JobStep[], command: string | null): Promise<void> {
-  const has = (kind: 'intent' | 'fact', step: string) => steps.some((entry) => entry.kind === kind && entry.step === step);
+async function thaw(
+  deps: RecoverDeps,
+  job: Job,
+  steps: readonly JobStep[],
+  command: string | null,
+): Promise<void> {
+  const has = (kind: 'intent' | 'fact', step: string) =>
+    steps.some((entry) => entry.kind === kind && entry.step === step);
   if (command === null || has('fact', 'after-hook')) return;
-  if (!has('intent', 'before-hook') && !has('intent', 'after-hook') && !has('intent', 'layer-created')) return;
+  if (!has('intent', 'before-hook') && !has('intent', 'after-hook') && !has('intent', 'layer-created'))
+    return;
   try {
-    await runHook({ hook: 'after', command, vm: job.vmName ?? '', backupId: job.backupId ?? '', timeoutMs: deps.hookTimeoutMs });
+    await runHook({
+      hook: 'after',
+      command,
+      vm: job.vmName ?? '',
+      backupId: job.backupId ?? '',
+      timeoutMs: deps.hookTimeoutMs,
+    });
   } catch (error) {
-    deps.catalog.events.add({ kind: 'hook.failed', severity: 'error', subject: job.vmName, message: `${messageOf(error)} The machine may still be frozen.`, data: { job_id: job.id } });
+    deps.catalog.events.add({
+      kind: 'hook.failed',
+      severity: 'error',
+      subject: job.vmName,
+      message: `${messageOf(error)} The machine may still be frozen.`,
+      data: { job_id: job.id },
+    });
   }
 }
 

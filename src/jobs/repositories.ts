@@ -27,7 +27,13 @@ export class Repositories {
       try {
         await this.#attach(record.name, record.root);
       } catch (error) {
-        this.#catalog.events.add({ kind: 'repository.unavailable', severity: 'error', subject: record.name, message: messageOf(error), data: { path: record.root } });
+        this.#catalog.events.add({
+          kind: 'repository.unavailable',
+          severity: 'error',
+          subject: record.name,
+          message: messageOf(error),
+          data: { path: record.root },
+        });
       }
     }
   }
@@ -36,9 +42,18 @@ export class Repositories {
   async add(name: string, path: string): Promise<Repository> {
     const root = await realpath(path).catch(() => resolve(path));
     for (const known of this.#open.values()) {
-      const overlaps = root === known.root || root.startsWith(known.root + sep) || known.root.startsWith(root + sep);
-      if (known.name === name) throw new SendenseError('REPOSITORY_EXISTS', { repository: name, detail: `it lies in ${known.root}` });
-      if (overlaps) throw new SendenseError('REPOSITORY_EXISTS', { repository: known.name, detail: `${root} and ${known.root} overlap` });
+      const overlaps =
+        root === known.root || root.startsWith(known.root + sep) || known.root.startsWith(root + sep);
+      if (known.name === name)
+        throw new SendenseError('REPOSITORY_EXISTS', {
+          repository: name,
+          detail: `it lies in ${known.root}`,
+        });
+      if (overlaps)
+        throw new SendenseError('REPOSITORY_EXISTS', {
+          repository: known.name,
+          detail: `${root} and ${known.root} overlap`,
+        });
     }
     return await this.#attach(name, root);
   }
@@ -57,24 +72,41 @@ export class Repositories {
   /** @throws REPOSITORY_UNAVAILABLE */
   byId(id: string): Repository {
     const repository = this.all().find((candidate) => candidate.id === id);
-    if (!repository) throw new SendenseError('REPOSITORY_UNAVAILABLE', { path: id, detail: 'it is not open' });
+    if (!repository)
+      throw new SendenseError('REPOSITORY_UNAVAILABLE', { path: id, detail: 'it is not open' });
     return repository;
   }
 
   async #attach(name: string, root: string): Promise<Repository> {
     const repository = await openRepository(name, root, this.#clock);
     const twin = this.all().find((known) => known.id === repository.id);
-    if (twin) throw new SendenseError('REPOSITORY_EXISTS', { repository: twin.name, detail: `${root} is a copy of ${twin.root}` });
+    if (twin)
+      throw new SendenseError('REPOSITORY_EXISTS', {
+        repository: twin.name,
+        detail: `${root} is a copy of ${twin.root}`,
+      });
     this.#catalog.repositories.save(repository, this.#clock.now());
     this.#open.set(name, repository);
     await finishDeletions(root);
     const content = await readRepository(root);
     for (const { path, error } of content.unreadable) {
-      this.#catalog.events.add({ kind: 'repository.unreadable', severity: 'error', subject: name, message: error.message, data: { path } });
+      this.#catalog.events.add({
+        kind: 'repository.unreadable',
+        severity: 'error',
+        subject: name,
+        message: error.message,
+        data: { path },
+      });
     }
     const adopted = adoptRepository(this.#catalog, repository, content, this.#clock.now());
     if (adopted.length > 0) {
-      this.#catalog.events.add({ kind: 'repository.adopted', severity: 'warning', subject: name, message: `${adopted.length} backups were found in the repository that the catalogue did not know.`, data: { backups: adopted } });
+      this.#catalog.events.add({
+        kind: 'repository.adopted',
+        severity: 'warning',
+        subject: name,
+        message: `${adopted.length} backups were found in the repository that the catalogue did not know.`,
+        data: { backups: adopted },
+      });
     }
     return repository;
   }

@@ -4,7 +4,7 @@ import { runHook } from '../capture/hooks.ts';
 import type { Snapshot } from '../capture/source.ts';
 import { recordBackup } from '../catalog/record-backup.ts';
 import type { VmDisk } from '../catalog/vms.ts';
-import { REPOSITORY_FORMAT, type Manifest, type ManifestDisk } from '../repository/documents.ts';
+import { type Manifest, type ManifestDisk, REPOSITORY_FORMAT } from '../repository/documents.ts';
 import { repositorySpace } from '../repository/open-repository.ts';
 import { findManifest, makeDiskFolder, writeManifest, writeVmFile } from '../repository/publish-backup.ts';
 import { discardLayer } from '../repository/seal-layer.ts';
@@ -20,14 +20,19 @@ import { TransferProgress } from './transfer-progress.ts';
  * One backup of one machine, from the first look at its disks to the catalogue row. When it returns, every byte is
  * durable and proven; when it throws, nothing of it is left in the repository.
  */
-export async function runBackup(deps: BackupDeps, request: BackupRequest, context: JobContext): Promise<void> {
+export async function runBackup(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+): Promise<void> {
   const { vm, repository } = request;
   const made: FilledLayer[] = [];
   try {
     context.setPhase('preparing');
     await checkSpace(deps, request);
     const disks = vm.disks.filter((disk) => disk.active);
-    if (disks.length === 0) throw new SendenseError('DISK_UNKNOWN', { subject: `The machine "${vm.name}"`, disk: '(any)' });
+    if (disks.length === 0)
+      throw new SendenseError('DISK_UNKNOWN', { subject: `The machine "${vm.name}"`, disk: '(any)' });
     await writeVmFile(repository.root, vmDocumentOf(request));
     await transferAll(deps, request, context, disks, made);
     context.setPhase('sealing');
@@ -57,7 +62,8 @@ export async function runBackup(deps: BackupDeps, request: BackupRequest, contex
 
 async function checkSpace(deps: BackupDeps, request: BackupRequest): Promise<void> {
   const { availableBytes } = await repositorySpace(request.repository.root);
-  if (availableBytes < deps.reserveBytes) throw new SendenseError('REPOSITORY_FULL', { path: request.repository.root });
+  if (availableBytes < deps.reserveBytes)
+    throw new SendenseError('REPOSITORY_FULL', { path: request.repository.root });
 }
 
 const vmDocumentOf = ({ vm }: BackupRequest) => ({
@@ -70,7 +76,13 @@ const vmDocumentOf = ({ vm }: BackupRequest) => ({
 });
 
 /** The time in which the machine may be frozen: as short as possible, and `after` runs whatever happens. */
-async function transferAll(deps: BackupDeps, request: BackupRequest, context: JobContext, disks: readonly VmDisk[], made: FilledLayer[]): Promise<void> {
+async function transferAll(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  disks: readonly VmDisk[],
+  made: FilledLayer[],
+): Promise<void> {
   const { vm, backupId } = request;
   const hook = { vm: vm.name, backupId, timeoutMs: deps.hookTimeoutMs };
   try {
@@ -80,7 +92,12 @@ async function transferAll(deps: BackupDeps, request: BackupRequest, context: Jo
       context.fact('before-hook');
     }
     context.setPhase('snapshotting');
-    await using snapshot = await deps.source.snapshot({ name: vm.name, disks, allowBacking: vm.allowBacking, isFrozen: vm.beforeCommand !== null });
+    await using snapshot = await deps.source.snapshot({
+      name: vm.name,
+      disks,
+      allowBacking: vm.allowBacking,
+      isFrozen: vm.beforeCommand !== null,
+    });
     await transferDisks(deps, request, context, { snapshot, disks, made });
   } finally {
     if (vm.afterCommand !== null) {
@@ -96,9 +113,20 @@ async function transferAll(deps: BackupDeps, request: BackupRequest, context: Jo
 }
 
 /** The bytes are good all the same, but somebody must look after the machine. */
-function afterFailed(deps: BackupDeps, request: BackupRequest, context: JobContext, error: SendenseError): void {
+function afterFailed(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  error: SendenseError,
+): void {
   context.warn(error.message);
-  deps.catalog.events.add({ kind: 'hook.failed', severity: 'error', subject: request.vm.name, message: `${error.message} The machine may still be frozen.`, data: { backup_id: request.backupId } });
+  deps.catalog.events.add({
+    kind: 'hook.failed',
+    severity: 'error',
+    subject: request.vm.name,
+    message: `${error.message} The machine may still be frozen.`,
+    data: { backup_id: request.backupId },
+  });
 }
 
 interface Transfer {
@@ -107,13 +135,19 @@ interface Transfer {
   readonly made: FilledLayer[];
 }
 
-async function transferDisks(deps: BackupDeps, request: BackupRequest, context: JobContext, transfer: Transfer): Promise<void> {
+async function transferDisks(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  transfer: Transfer,
+): Promise<void> {
   const { snapshot, disks, made } = transfer;
   const totalBytes = snapshot.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
   const progress = new TransferProgress(totalBytes, Date.now());
   for (const [position, { diskIndex }] of disks.entries()) {
     const disk = snapshot.disks[position];
-    if (!disk) throw new SendenseError('INTERNAL', { detail: 'the snapshot has fewer disks than the machine' });
+    if (!disk)
+      throw new SendenseError('INTERNAL', { detail: 'the snapshot has fewer disks than the machine' });
     const diskFolder = await makeDiskFolder(request.repository.root, request.vm.vmUuid, diskIndex);
     const names = new Set(await readdir(diskFolder));
     const fill = (plan: DiskPlan) => {
@@ -136,14 +170,23 @@ async function transferDisks(deps: BackupDeps, request: BackupRequest, context: 
         context,
       );
     };
-    const plan = await planFor(deps, request, context, { diskIndex, diskKey: disk.key, sizeBytes: disk.sizeBytes });
+    const plan = await planFor(deps, request, context, {
+      diskIndex,
+      diskKey: disk.key,
+      sizeBytes: disk.sizeBytes,
+    });
     made.push(await fillOrFull(deps, request, context, { diskIndex, plan, fill }));
     progress.diskDone();
     context.setProgress(progress.report(Date.now()));
   }
 }
 
-async function planFor(deps: BackupDeps, request: BackupRequest, context: JobContext, disk: { diskIndex: number; diskKey: string; sizeBytes: number }): Promise<DiskPlan> {
+async function planFor(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  disk: { diskIndex: number; diskKey: string; sizeBytes: number },
+): Promise<DiskPlan> {
   const { vm, repository } = request;
   const plan = await planDisk(request.type, disk, {
     root: repository.root,
@@ -152,17 +195,33 @@ async function planFor(deps: BackupDeps, request: BackupRequest, context: JobCon
     maxDepth: deps.maxDepth,
     signal: context.signal,
     onDamage: (diskIndex, layer, error) => markDamage(deps, vm, repository, diskIndex, layer, error),
-    onChecked: (backupId, diskIndex, fingerprint) => deps.catalog.backups.markFingerprint(backupId, diskIndex, fingerprint),
+    onChecked: (backupId, diskIndex, fingerprint) =>
+      deps.catalog.backups.markFingerprint(backupId, diskIndex, fingerprint),
   });
   if (plan.parent) request.holdBackup(plan.parent.backupId);
   if (plan.reason !== null) sayFull(deps, request, context, disk.diskIndex, plan.reason);
   return plan;
 }
 
-function sayFull(deps: BackupDeps, request: BackupRequest, context: JobContext, diskIndex: number, reason: string): void {
-  const message = `Disk ${diskIndex} is backed up in full instead of ${request.type}: ${reason}.`.replace(/\.\.$/, '.');
+function sayFull(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  diskIndex: number,
+  reason: string,
+): void {
+  const message = `Disk ${diskIndex} is backed up in full instead of ${request.type}: ${reason}.`.replace(
+    /\.\.$/,
+    '.',
+  );
   context.warn(message);
-  deps.catalog.events.add({ kind: 'backup.became_full', severity: 'warning', subject: request.vm.name, message, data: { backup_id: request.backupId, disk_index: diskIndex } });
+  deps.catalog.events.add({
+    kind: 'backup.became_full',
+    severity: 'warning',
+    subject: request.vm.name,
+    message,
+    data: { backup_id: request.backupId, disk_index: diskIndex },
+  });
 }
 
 interface FillStep {
@@ -172,7 +231,12 @@ interface FillStep {
 }
 
 /** A parent that turns out to be damaged while it is read makes this disk go full. */
-async function fillOrFull(deps: BackupDeps, request: BackupRequest, context: JobContext, step: FillStep): Promise<FilledLayer> {
+async function fillOrFull(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  step: FillStep,
+): Promise<FilledLayer> {
   try {
     return await step.fill(step.plan);
   } catch (error) {
@@ -187,7 +251,12 @@ async function fillOrFull(deps: BackupDeps, request: BackupRequest, context: Job
   }
 }
 
-function manifestOf(deps: BackupDeps, request: BackupRequest, context: JobContext, disks: ManifestDisk[]): Manifest {
+function manifestOf(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  disks: ManifestDisk[],
+): Manifest {
   const { vm } = request;
   return {
     format: REPOSITORY_FORMAT,

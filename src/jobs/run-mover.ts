@@ -40,5 +40,9 @@ export async function runMover(request: MoverRun): Promise<MoveProgress> {
   if (request.signal.aborted) throw new SendenseError('CANCELLED');
   if (failure) throw failure;
   if (done) return done;
-  throw new SendenseError('INTERNAL', { detail: `the mover ended without a result: ${messageOf(died)}` }, died);
+  throw new SendenseError(
+    'INTERNAL',
+    { detail: `the mover ended without a result: ${messageOf(died)}` },
+    died,
+  );
 }

@@ -22,7 +22,12 @@ export interface StartBackupDeps {
  * Starts the backup of a machine and returns at once.
  * @throws VM_UNKNOWN, REPOSITORY_UNKNOWN, VM_BUSY, DISK_BUSY
  */
-export async function startBackup(deps: StartBackupDeps, vmName: string, type: LayerType, repositoryName: string): Promise<Job> {
+export async function startBackup(
+  deps: StartBackupDeps,
+  vmName: string,
+  type: LayerType,
+  repositoryName: string,
+): Promise<Job> {
   const { catalog, clock } = deps.backup;
   const repository = deps.repositories.byName(repositoryName);
   const vm = findVm(catalog, vmName);
@@ -33,13 +38,31 @@ export async function startBackup(deps: StartBackupDeps, vmName: string, type: L
   const jobId = deps.engine.newId();
   const createdAt = clock.now();
   const release = deps.locks.acquire(jobId, [
-    { resource: `vm:${vm.contextId}`, exclusive: true, busy: (job) => new SendenseError('VM_BUSY', { vm: vmName, job }) },
-    ...paths.map((path): LockRequest => ({ resource: `disk:${path}`, exclusive: true, busy: (holder) => new SendenseError('DISK_BUSY', { path, holder }) })),
+    {
+      resource: `vm:${vm.contextId}`,
+      exclusive: true,
+      busy: (job) => new SendenseError('VM_BUSY', { vm: vmName, job }),
+    },
+    ...paths.map(
+      (path): LockRequest => ({
+        resource: `disk:${path}`,
+        exclusive: true,
+        busy: (holder) => new SendenseError('DISK_BUSY', { path, holder }),
+      }),
+    ),
   ]);
   const held = [release];
   const backupId = backupIdFor(vm.name, createdAt, (id) => catalog.backups.byId(id) !== null);
   const holdBackup = (id: string) => {
-    held.push(deps.locks.acquire(jobId, [{ resource: `backup:${id}`, exclusive: false, busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: id, holder }) }]));
+    held.push(
+      deps.locks.acquire(jobId, [
+        {
+          resource: `backup:${id}`,
+          exclusive: false,
+          busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: id, holder }),
+        },
+      ]),
+    );
   };
   const record: Backup = {
     id: backupId,
@@ -64,7 +87,13 @@ export async function startBackup(deps: StartBackupDeps, vmName: string, type: L
       kind: 'backup',
       vmName: vm.name,
       backupId,
-      request: { vm_uuid: vm.vmUuid, context_id: vm.contextId, type, repository: repository.name, repository_id: repository.id },
+      request: {
+        vm_uuid: vm.vmUuid,
+        context_id: vm.contextId,
+        type,
+        repository: repository.name,
+        repository_id: repository.id,
+      },
       run: async (context) => {
         catalog.backups.save({ ...record, status: 'running', startedAt: clock.now().toISOString() });
         await runBackup(deps.backup, { backupId, vm, repository, type, createdAt, holdBackup }, context);
@@ -84,13 +113,20 @@ export async function startBackup(deps: StartBackupDeps, vmName: string, type: L
 export function recordEnd({ catalog }: Pick<BackupDeps, 'catalog'>, job: Job, backupId: string): void {
   const backup = catalog.backups.byId(backupId);
   if (!backup) return;
-  if (backup.status !== 'completed') catalog.backups.save({ ...backup, status: job.status === 'completed' ? 'failed' : job.status, error: job.error });
+  if (backup.status !== 'completed')
+    catalog.backups.save({
+      ...backup,
+      status: job.status === 'completed' ? 'failed' : job.status,
+      error: job.error,
+    });
   const isGood = job.status === 'completed';
   catalog.events.add({
     kind: `backup.${job.status}`,
     severity: isGood ? (job.warnings.length > 0 ? 'warning' : 'info') : 'error',
     subject: job.vmName,
-    message: isGood ? `Backup ${backupId} is complete.` : `Backup ${backupId} ${job.status}: ${job.error?.message ?? ''}`,
+    message: isGood
+      ? `Backup ${backupId} is complete.`
+      : `Backup ${backupId} ${job.status}: ${job.error?.message ?? ''}`,
     data: { backup_id: backupId, job_id: job.id, warnings: job.warnings },
   });
 }

@@ -39,13 +39,22 @@ export async function startRestoreDisk(deps: RestoreDeps, order: RestoreDiskOrde
   const folder = await realpath(dirname(order.output)).catch(() => dirname(order.output));
   const output = join(folder, basename(order.output));
   const release = deps.locks.acquire(jobId, [
-    { resource: `backup:${backup.id}`, exclusive: false, busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: backup.id, holder }) },
+    {
+      resource: `backup:${backup.id}`,
+      exclusive: false,
+      busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: backup.id, holder }),
+    },
     // a disk that is being backed up must not be overwritten meanwhile
-    { resource: `disk:${output}`, exclusive: true, busy: (holder) => new SendenseError('DISK_BUSY', { path: output, holder }) },
+    {
+      resource: `disk:${output}`,
+      exclusive: true,
+      busy: (holder) => new SendenseError('DISK_BUSY', { path: output, holder }),
+    },
   ]);
   try {
     const [disk] = await readableDisks(deps, backup, order.diskIndex);
-    const sizeBytes = backup.disks.find((candidate) => candidate.diskIndex === order.diskIndex)?.sizeBytes ?? 0;
+    const sizeBytes =
+      backup.disks.find((candidate) => candidate.diskIndex === order.diskIndex)?.sizeBytes ?? 0;
     return deps.engine.submit(jobId, {
       kind: 'restore-disk',
       vmName: backup.vmName,
@@ -71,8 +80,16 @@ export async function startRestoreDisk(deps: RestoreDeps, order: RestoreDiskOrde
       ended: (job) => {
         release();
         const isGood = job.status === 'completed';
-        const message = isGood ? `Disk ${order.diskIndex} of ${backup.id} was restored to ${output}.` : `Restoring disk ${order.diskIndex} of ${backup.id} ${job.status}: ${job.error?.message ?? ''}`;
-        deps.catalog.events.add({ kind: `restore.${job.status}`, severity: isGood ? 'info' : 'error', subject: backup.vmName, message, data: { backup_id: backup.id, output } });
+        const message = isGood
+          ? `Disk ${order.diskIndex} of ${backup.id} was restored to ${output}.`
+          : `Restoring disk ${order.diskIndex} of ${backup.id} ${job.status}: ${job.error?.message ?? ''}`;
+        deps.catalog.events.add({
+          kind: `restore.${job.status}`,
+          severity: isGood ? 'info' : 'error',
+          subject: backup.vmName,
+          message,
+          data: { backup_id: backup.id, output },
+        });
       },
     });
   } catch (error) {

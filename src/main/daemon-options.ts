@@ -11,7 +11,12 @@ export function daemonOptions(argv: readonly string[], version: string): DaemonO
     .description('The Sendense daemon. A fresh home needs no configuration.')
     .version(version)
     .option('--home <dir>', 'everything lives under this folder (or SENDENSE_HOME)')
-    .option('--set <section.key=value>', 'a setting; repeatable', (value: string, all: string[]) => [...all, value], [] as string[])
+    .option(
+      '--set <section.key=value>',
+      'a setting; repeatable',
+      (value: string, all: string[]) => [...all, value],
+      [] as string[],
+    )
     .exitOverride()
     .parse(argv);
   const options = program.opts<{ home?: string; set: string[] }>();

@@ -8,13 +8,19 @@ import { systemCommands } from '../cli/system.ts';
 import { vmCommands } from '../cli/vm.ts';
 
 const USAGE_EXIT = 2;
-const version = (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+const version = (
+  JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
+).version;
 
 const program = new Command('sendense-ctl')
   .description('Back up machines into plain qcow2 chains, and get them back.')
   .version(version)
   .option('--home <dir>', 'home of the daemon (or SENDENSE_HOME)')
-  .addOption(new Option('-o, --format <format>', 'how answers are printed').choices(['table', 'json', 'yaml', 'name']).default('table'))
+  .addOption(
+    new Option('-o, --format <format>', 'how answers are printed')
+      .choices(['table', 'json', 'yaml', 'name'])
+      .default('table'),
+  )
   .configureHelp({ showGlobalOptions: true })
   .exitOverride();
 

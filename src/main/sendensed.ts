@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { homePaths } from '../base/home-paths.ts';
 import { lockHome } from '../base/home-lock.ts';
+import { homePaths } from '../base/home-paths.ts';
 import { loadConfig } from '../base/load-config.ts';
 import { createLogger } from '../base/logger.ts';
 import { kill, markChildren, ownerIdOf } from '../base/owned-processes.ts';
@@ -11,7 +11,9 @@ import { daemonOptions, isUsageError } from './daemon-options.ts';
 import { startAppliance } from './start-appliance.ts';
 
 const startedMs = performance.now();
-const version = (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+const version = (
+  JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
+).version;
 
 /** `SENDENSE_CRASH_AT=intent:layer-named:2` kills the daemon at the second such step; only tests set it. */
 function crashAt(wanted: string | undefined): ((step: string) => void) | undefined {
@@ -47,8 +49,19 @@ async function main(): Promise<void> {
   markChildren(ownerId);
   const onStep = crashAt(process.env['SENDENSE_CRASH_AT']);
   const moverFile = fileURLToPath(new URL('./sendense-mover.js', import.meta.url));
-  const appliance = await startAppliance({ paths, loaded, logger, version, ownerId, moverFile, ...(onStep ? { onStep } : {}) });
-  logger.info({ home: paths.home, socket: paths.socketFile, ms: Math.round(performance.now() - startedMs) }, 'ready');
+  const appliance = await startAppliance({
+    paths,
+    loaded,
+    logger,
+    version,
+    ownerId,
+    moverFile,
+    ...(onStep ? { onStep } : {}),
+  });
+  logger.info(
+    { home: paths.home, socket: paths.socketFile, ms: Math.round(performance.now() - startedMs) },
+    'ready',
+  );
 
   let isStopping = false;
   const stop = async (signal: string) => {

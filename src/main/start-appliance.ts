@@ -1,6 +1,7 @@
 import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttpServer, type Server } from 'node:http';
 import { join } from 'node:path';
+import { emptyDir } from 'fs-extra/esm';
 import { backupRoutes } from '../api/backup-routes.ts';
 import { jobRoutes } from '../api/job-routes.ts';
 import { restoreRoutes } from '../api/restore-routes.ts';
@@ -50,27 +51,56 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const leftovers = await endOwnedProcesses(deps.ownerId);
   const swept = await sweepMounts({ logger, runFolder: paths.runFolder, mountFolder: paths.mountFolder });
   await clearFuseFolder(fuseFolder);
-  if (leftovers > 0 || swept.mounts > 0) logger.warn({ processes: leftovers, ...swept }, 'cleaned up after a daemon that was killed');
+  if (leftovers > 0 || swept.mounts > 0)
+    logger.warn({ processes: leftovers, ...swept }, 'cleaned up after a daemon that was killed');
 
   const catalog = createCatalog(paths.catalogFile, clock, logger);
   catalog.mounts.closeLeftovers(clock.now());
   catalog.idempotency.dropRunning();
   const tools = await probeToolVersions();
-  const toolVersions = { sendense: deps.version, node: process.versions.node, qemu: versionText(tools.qemu), 'nbd-server': versionText(tools.nbdServer) };
+  const toolVersions = {
+    sendense: deps.version,
+    node: process.versions.node,
+    qemu: versionText(tools.qemu),
+    'nbd-server': versionText(tools.nbdServer),
+  };
   const repositories = new Repositories(catalog, clock);
   await repositories.openAll(paths.defaultRepositoryFolder);
-  await recoverJobs({ catalog, clock, logger, repositories, hookTimeoutMs: config.jobs.hook_timeout_s * 1000 });
+  await recoverJobs({
+    catalog,
+    clock,
+    logger,
+    repositories,
+    hookTimeoutMs: config.jobs.hook_timeout_s * 1000,
+  });
 
   const daemon = new StorageDaemon({
     logger,
     folder: paths.runFolder,
-    onRestart: (outcome) => catalog.events.add({ kind: 'storage_daemon.died', severity: 'error', subject: null, message: `qemu-storage-daemon died (${outcome}) and was started again.`, data: {} }),
+    onRestart: (outcome) =>
+      catalog.events.add({
+        kind: 'storage_daemon.died',
+        severity: 'error',
+        subject: null,
+        message: `qemu-storage-daemon died (${outcome}) and was started again.`,
+        data: {},
+      }),
   });
   const nbdServer = new NbdServer({
     logger,
     runFolder: join(paths.runFolder, 'nbd'),
     version: tools.nbdServer ?? [0, 0],
-    onNotice: (kind, detail) => catalog.events.add({ kind: `nbd_server.${kind}`, severity: 'warning', subject: null, message: kind === 'parent_died' ? `The nbd-server parent died (${detail}); a new one runs, transfers went on.` : `The file ${detail} in conf.d is broken and was renamed to .broken.`, data: {} }),
+    onNotice: (kind, detail) =>
+      catalog.events.add({
+        kind: `nbd_server.${kind}`,
+        severity: 'warning',
+        subject: null,
+        message:
+          kind === 'parent_died'
+            ? `The nbd-server parent died (${detail}); a new one runs, transfers went on.`
+            : `The file ${detail} in conf.d is broken and was renamed to .broken.`,
+        data: {},
+      }),
   });
   const isNbdServer = config.exports.backend === 'nbd-server';
   const toolsReady = (async () => {
@@ -88,31 +118,71 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
       logger.error({ error: toolFailure }, 'a tool does not start');
     },
   );
-  const chosen = isNbdServer ? nbdServerBackend({ daemon, server: nbdServer, fuseFolder }) : storageDaemonBackend(daemon);
+  const chosen = isNbdServer
+    ? nbdServerBackend({ daemon, server: nbdServer, fuseFolder })
+    : storageDaemonBackend(daemon);
   // REST answers at once; the first export waits for the tools
-  const exports: ExportBackend = { kind: chosen.kind, open: async (layer) => (await toolsReady, await chosen.open(layer)) };
+  const exports: ExportBackend = {
+    kind: chosen.kind,
+    open: async (layer) => {
+      await toolsReady;
+      return await chosen.open(layer);
+    },
+  };
 
-  const engine = new JobEngine({ jobs: catalog.jobs, events: catalog.events, clock, logger, maxConcurrent: config.jobs.max_concurrent, ...(deps.onStep ? { onStep: deps.onStep } : {}) });
+  const engine = new JobEngine({
+    jobs: catalog.jobs,
+    events: catalog.events,
+    clock,
+    logger,
+    maxConcurrent: config.jobs.max_concurrent,
+    ...(deps.onStep ? { onStep: deps.onStep } : {}),
+  });
   const locks = new ResourceLocks();
   const mountLocks = new Map<string, () => void>();
   const mounts = new MountRegistry({
     clock,
-    mountDeps: { logger, runFolder: paths.runFolder, mountFolder: paths.mountFolder, mode: config.mounts.mode, overlayLimitBytes: config.mounts.overlay_limit_bytes },
+    mountDeps: {
+      logger,
+      runFolder: paths.runFolder,
+      mountFolder: paths.mountFolder,
+      mode: config.mounts.mode,
+      overlayLimitBytes: config.mounts.overlay_limit_bytes,
+    },
     max: config.mounts.max,
     idleTimeoutMs: config.mounts.idle_timeout_s * 1000,
     onOpened: (session) => {
-      catalog.mounts.opened({ mountId: session.mountId, backupId: session.backupId, mountPath: session.mount.mountPath }, clock.now());
-      catalog.events.add({ kind: 'mount.opened', severity: 'info', subject: session.backupId, message: `${session.backupId} is mounted as ${session.mountId}.`, data: { mount_id: session.mountId } });
+      catalog.mounts.opened(
+        { mountId: session.mountId, backupId: session.backupId, mountPath: session.mount.mountPath },
+        clock.now(),
+      );
+      catalog.events.add({
+        kind: 'mount.opened',
+        severity: 'info',
+        subject: session.backupId,
+        message: `${session.backupId} is mounted as ${session.mountId}.`,
+        data: { mount_id: session.mountId },
+      });
     },
     onClosed: (session, reason) => {
       mountLocks.get(session.mountId)?.();
       mountLocks.delete(session.mountId);
       catalog.mounts.closed(session.mountId, reason, clock.now());
-      catalog.events.add({ kind: 'mount.closed', severity: 'info', subject: session.backupId, message: `${session.mountId} is unmounted (${reason}).`, data: { mount_id: session.mountId } });
+      catalog.events.add({
+        kind: 'mount.closed',
+        severity: 'info',
+        subject: session.backupId,
+        message: `${session.mountId} is unmounted (${reason}).`,
+        data: { mount_id: session.mountId },
+      });
     },
   });
   const backup = {
-    catalog, clock, exports, moverFile: deps.moverFile, toolVersions,
+    catalog,
+    clock,
+    exports,
+    moverFile: deps.moverFile,
+    toolVersions,
     source: imageSource({ daemon }),
     maxDepth: config.chain.max_depth,
     hookTimeoutMs: config.jobs.hook_timeout_s * 1000,
@@ -120,11 +190,23 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   };
   const health = (): Health => ({
     status: toolFailure !== null ? 'degraded' : areToolsReady ? 'ok' : 'starting',
-    version: deps.version, pid: process.pid, home: paths.home,
-    exportBackend: config.exports.backend, nbdServerPid: nbdServer.pid, storageDaemonPid: daemon.pid, toolVersions,
-    runningJobs: catalog.jobs.unfinished().length, openMounts: mounts.list().length,
+    version: deps.version,
+    pid: process.pid,
+    home: paths.home,
+    exportBackend: config.exports.backend,
+    nbdServerPid: nbdServer.pid,
+    storageDaemonPid: daemon.pid,
+    toolVersions,
+    runningJobs: catalog.jobs.unfinished().length,
+    openMounts: mounts.list().length,
   });
-  const ownFolders = [paths.runFolder, paths.mountFolder, paths.defaultRepositoryFolder, paths.configFile, paths.catalogFile].map((path) => (path.endsWith('.db') || path.endsWith('.toml') ? join(path, '..') : path));
+  const ownFolders = [
+    paths.runFolder,
+    paths.mountFolder,
+    paths.defaultRepositoryFolder,
+    paths.configFile,
+    paths.catalogFile,
+  ].map((path) => (path.endsWith('.db') || path.endsWith('.toml') ? join(path, '..') : path));
   const app = createServer({ logger, clock, idempotency: catalog.idempotency, version: deps.version }, [
     ...backupRoutes({ backup, catalog, clock, engine, locks, repositories }),
     ...vmRoutes({ catalog, clock, locks }),
@@ -135,7 +217,13 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const server = createHttpServer(app);
   await listen(server, paths.socketFile);
   await writeFile(join(paths.runFolder, 'sendensed.pid'), `${process.pid}\n`);
-  catalog.events.add({ kind: 'daemon.started', severity: 'info', subject: null, message: `sendensed ${deps.version} serves ${paths.home}.`, data: { pid: process.pid } });
+  catalog.events.add({
+    kind: 'daemon.started',
+    severity: 'info',
+    subject: null,
+    message: `sendensed ${deps.version} serves ${paths.home}.`,
+    data: { pid: process.pid },
+  });
 
   const stop = async () => {
     server.close();
@@ -145,7 +233,13 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     await toolsReady.catch(() => undefined);
     await nbdServer.stop();
     await daemon.stop();
-    catalog.events.add({ kind: 'daemon.stopped', severity: 'info', subject: null, message: 'sendensed stopped.', data: {} });
+    catalog.events.add({
+      kind: 'daemon.stopped',
+      severity: 'info',
+      subject: null,
+      message: 'sendensed stopped.',
+      data: {},
+    });
     catalog[Symbol.dispose]();
     await rm(paths.socketFile, { force: true });
     await rm(join(paths.runFolder, 'sendensed.pid'), { force: true });
@@ -157,18 +251,18 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
 function checkSocketLengths(paths: HomePaths): void {
   const longest = join(paths.runFolder, 'mounts', 'mount-0123456789ab', 'qsd-nbd.sock');
   if (Buffer.byteLength(longest) <= MAX_SOCKET_PATH_BYTES) return;
-  throw new SendenseError('CONFIG_INVALID', { detail: `the home ${paths.home} is too long: its sockets would have more than ${MAX_SOCKET_PATH_BYTES} characters` });
+  throw new SendenseError('CONFIG_INVALID', {
+    detail: `the home ${paths.home} is too long: its sockets would have more than ${MAX_SOCKET_PATH_BYTES} characters`,
+  });
 }
 
 async function clearFuseFolder(folder: string): Promise<void> {
-
   const mounts = await readFile('/proc/self/mountinfo', 'utf8');
   for (const line of mounts.split('\n')) {
     const place = (line.split(' ')[4] ?? '').replaceAll('\\040', ' ');
     if (place.startsWith(`${folder}/`)) await run('umount', ['-l', place], { okExitCodes: [0, 1, 32] });
   }
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true, mode: 0o750 });
+  await emptyDir(folder);
 }
 
 async function listen(server: Server, socketFile: string): Promise<void> {
@@ -179,4 +273,3 @@ async function listen(server: Server, socketFile: string): Promise<void> {
   });
   await chmod(socketFile, 0o660);
 }
-

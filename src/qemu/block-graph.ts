@@ -66,7 +66,12 @@ export function writableLayer(path: string, parents: readonly string[]): Qcow2No
 
 /** One layer alone, its backing cut off: for `check` and `map` of just this file. */
 export function loneLayer(path: string): Qcow2Node {
-  return { driver: 'qcow2', 'read-only': true, file: { driver: 'file', filename: path, 'read-only': true }, backing: null };
+  return {
+    driver: 'qcow2',
+    'read-only': true,
+    file: { driver: 'file', filename: path, 'read-only': true },
+    backing: null,
+  };
 }
 
 /** The graph as a file name that qemu-img takes. */

@@ -64,7 +64,8 @@ export function parseQcow2Header(bytes: Buffer): Qcow2Header | null {
 }
 
 function textAt(bytes: Buffer, offset: number, length: number): string {
-  if (length === 0 || length > 1023 || offset + length > bytes.length) throw new RangeError('backing file name out of bounds');
+  if (length === 0 || length > 1023 || offset + length > bytes.length)
+    throw new RangeError('backing file name out of bounds');
   return bytes.toString('utf8', offset, offset + length);
 }
 
@@ -78,7 +79,8 @@ function parseExtensions(bytes: Buffer, start: number, backingOffset: number) {
     const length = bytes.readUInt32BE(position + 4);
     if (type === EXTENSION_END) break;
     if (position + 8 + length > end) throw new RangeError('header extension out of bounds');
-    if (type === EXTENSION_BACKING_FORMAT) backingFormat = bytes.toString('utf8', position + 8, position + 8 + length);
+    if (type === EXTENSION_BACKING_FORMAT)
+      backingFormat = bytes.toString('utf8', position + 8, position + 8 + length);
     if (type === EXTENSION_DATA_FILE) hasDataFile = true;
     position += 8 + Math.ceil(length / 8) * 8;
   }

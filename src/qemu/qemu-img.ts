@@ -11,13 +11,19 @@ export const CLUSTER_BYTES = 64 * 1024;
  * Creates an empty layer. The backing name is stored as given and not opened.
  * @param sizeBytes virtual size, a multiple of 512
  */
-export async function createLayer(path: string, sizeBytes: number, backingName: string | null): Promise<void> {
+export async function createLayer(
+  path: string,
+  sizeBytes: number,
+  backingName: string | null,
+): Promise<void> {
   const backing = backingName === null ? [] : ['-u', '-b', backingName, '-F', 'qcow2'];
   const options = `compat=1.1,cluster_size=${CLUSTER_BYTES},lazy_refcounts=off`;
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', options, ...backing, path, String(sizeBytes)]);
 }
 
-export type CheckResult = { readonly clean: true; readonly leaks: boolean } | { readonly clean: false; readonly detail: string };
+export type CheckResult =
+  | { readonly clean: true; readonly leaks: boolean }
+  | { readonly clean: false; readonly detail: string };
 
 /** `qemu-img check` of one layer without its parents. Leaked clusters waste space but lose nothing. */
 export async function checkLayer(path: string, signal?: AbortSignal): Promise<CheckResult> {
@@ -33,7 +39,10 @@ export async function checkLayer(path: string, signal?: AbortSignal): Promise<Ch
 
 /** Gives leaked clusters back (after a killed writer); touches no data. */
 export async function repairLeaks(path: string): Promise<void> {
-  await run('qemu-img', ['check', '-q', '-f', 'qcow2', '-r', 'leaks', path], { timeoutMs: WHOLE_DISK_TIMEOUT_MS, okExitCodes: [0, 3] });
+  await run('qemu-img', ['check', '-q', '-f', 'qcow2', '-r', 'leaks', path], {
+    timeoutMs: WHOLE_DISK_TIMEOUT_MS,
+    okExitCodes: [0, 3],
+  });
 }
 
 export interface MapExtent {
@@ -46,16 +55,34 @@ export interface MapExtent {
 }
 
 /** Streams the allocation map of an image, in order and without gaps. */
-export async function mapImage(image: ImageNode, onExtent: (extent: MapExtent) => void, signal?: AbortSignal): Promise<void> {
+export async function mapImage(
+  image: ImageNode,
+  onExtent: (extent: MapExtent) => void,
+  signal?: AbortSignal,
+): Promise<void> {
   await run('qemu-img', ['map', '--output=json', asFilename(image)], {
     timeoutMs: WHOLE_DISK_TIMEOUT_MS,
     ...(signal === undefined ? {} : { signal }),
     onLine: (line) => {
       // one object a line, as `[{ "start": 0, …},` … `{…}]`
-      const text = line.trim().replace(/^\[/, '').replace(/[\],]+$/, '');
+      const text = line
+        .trim()
+        .replace(/^\[/, '')
+        .replace(/[\],]+$/, '');
       if (text === '') return;
-      const entry = JSON.parse(text) as { start: number; length: number; present?: boolean; zero: boolean; data: boolean };
-      onExtent({ offset: entry.start, length: entry.length, present: entry.present ?? entry.data, zero: entry.zero });
+      const entry = JSON.parse(text) as {
+        start: number;
+        length: number;
+        present?: boolean;
+        zero: boolean;
+        data: boolean;
+      };
+      onExtent({
+        offset: entry.start,
+        length: entry.length,
+        present: entry.present ?? entry.data,
+        zero: entry.zero,
+      });
     },
   });
 }

@@ -65,7 +65,10 @@ export class QmpClient implements AsyncDisposable {
         if (event === name && data[field] === value) finish();
         if (event === '') finish(gone(name));
       };
-      const timer = setTimeout(() => finish(new SendenseError('QMP_FAILED', { command: name, detail: 'no event in time' })), timeoutMs);
+      const timer = setTimeout(
+        () => finish(new SendenseError('QMP_FAILED', { command: name, detail: 'no event in time' })),
+        timeoutMs,
+      );
       this.#waiters.add(waiter);
     });
   }
@@ -85,7 +88,10 @@ export class QmpClient implements AsyncDisposable {
     const pending = this.#pending.get(message.id);
     this.#pending.delete(message.id);
     if (!pending) return;
-    if (message.error) pending.reject(new SendenseError('QMP_FAILED', { command: pending.command, detail: message.error.desc }));
+    if (message.error)
+      pending.reject(
+        new SendenseError('QMP_FAILED', { command: pending.command, detail: message.error.desc }),
+      );
     else pending.resolve(message.return);
   }
 

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, rm, statfs, stat, writeFile } from 'node:fs/promises';
+import { mkdir, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pLimit from 'p-limit';
@@ -120,9 +120,12 @@ export class StorageDaemon implements AsyncDisposable {
     const daemon = await startDaemon(
       'qemu-storage-daemon',
       [
-        '--chardev', `socket,path=${escapeComma(monitorSocket)},server=on,wait=off,id=monitor`,
-        '--monitor', 'chardev=monitor',
-        '--nbd-server', `addr.type=unix,addr.path=${escapeComma(this.nbdSocket)},max-connections=0`,
+        '--chardev',
+        `socket,path=${escapeComma(monitorSocket)},server=on,wait=off,id=monitor`,
+        '--monitor',
+        'chardev=monitor',
+        '--nbd-server',
+        `addr.type=unix,addr.path=${escapeComma(this.nbdSocket)},max-connections=0`,
       ],
       {
         logFile: join(folder, 'qsd.log'),
@@ -148,7 +151,10 @@ export class StorageDaemon implements AsyncDisposable {
           await this.#reopenAll();
           break;
         } catch (error) {
-          this.#deps.logger.error({ error: messageOf(error) }, 'qemu-storage-daemon does not start; trying again');
+          this.#deps.logger.error(
+            { error: messageOf(error) },
+            'qemu-storage-daemon does not start; trying again',
+          );
           await sleep(RESTART_DELAY_MS);
         }
       }
@@ -172,12 +178,24 @@ export class StorageDaemon implements AsyncDisposable {
 
   async #addExport(name: string, id: string, view: ExportView): Promise<void> {
     if (view.type === 'nbd') {
-      await this.#execute('block-export-add', { type: 'nbd', id, 'node-name': name, name: view.exportName, writable: view.writable });
+      await this.#execute('block-export-add', {
+        type: 'nbd',
+        id,
+        'node-name': name,
+        name: view.exportName,
+        writable: view.writable,
+      });
       return;
     }
     await writeFile(view.mountpoint, '', { flag: 'a', mode: 0o600 });
     await this.#execute('block-export-add', {
-      type: 'fuse', id, 'node-name': name, mountpoint: view.mountpoint, writable: view.writable, growable: false, 'allow-other': 'off',
+      type: 'fuse',
+      id,
+      'node-name': name,
+      mountpoint: view.mountpoint,
+      writable: view.writable,
+      growable: false,
+      'allow-other': 'off',
     });
     await checkFuse(view.mountpoint);
   }
@@ -204,7 +222,8 @@ const escapeComma = (text: string) => text.replaceAll(',', ',,');
 /** Writes would land in the ordinary file below if FUSE were not there. */
 async function checkFuse(mountpoint: string): Promise<void> {
   const type = (await statfs(mountpoint)).type;
-  if (type !== FUSE_MAGIC) throw new SendenseError('EXPORT_FAILED', { export: mountpoint, detail: 'the FUSE file is not mounted' });
+  if (type !== FUSE_MAGIC)
+    throw new SendenseError('EXPORT_FAILED', { export: mountpoint, detail: 'the FUSE file is not mounted' });
 }
 
 /** Unmounts what a dead daemon left and removes the file, so that a late client finds nothing to write to. */
@@ -215,11 +234,14 @@ async function clearMountpoint(view: ExportView): Promise<void> {
     (error: unknown) => errnoOf(error) === 'ENOTCONN',
   );
   if (isStale || (await isFuse(view.mountpoint))) {
-    await run('umount', ['-l', view.mountpoint], { okExitCodes: [0, 1, 32] }).catch(async (error: unknown) => {
-      // without root only fusermount3 may do it
-      if (!hasCode(error, 'TOOL_FAILED')) throw error;
-    });
-    if (await isFuse(view.mountpoint)) await run('fusermount3', ['-uz', view.mountpoint], { okExitCodes: [0, 1] });
+    await run('umount', ['-l', view.mountpoint], { okExitCodes: [0, 1, 32] }).catch(
+      async (error: unknown) => {
+        // without root only fusermount3 may do it
+        if (!hasCode(error, 'TOOL_FAILED')) throw error;
+      },
+    );
+    if (await isFuse(view.mountpoint))
+      await run('fusermount3', ['-uz', view.mountpoint], { okExitCodes: [0, 1] });
   }
   await rm(view.mountpoint, { force: true });
 }

@@ -34,11 +34,13 @@ export const isAtLeast = (version: ToolVersion, wanted: ToolVersion): boolean =>
   version[0] > wanted[0] || (version[0] === wanted[0] && version[1] >= wanted[1]);
 
 /**
- * How many reloads one nbd-server parent may see. Before 3.25 every SIGHUP corrupts the heap (a clear function
- * gets SERVER** for SERVER*); the earliest death seen was after 36, so the parent is replaced well before.
+ * How many reloads one nbd-server parent may see. Before 3.25 every SIGHUP corrupts the heap (a clear function gets
+ * SERVER** for SERVER*). The parent died after five reloads here, and children forked before that died in the
+ * middle of a transfer: so an old parent is never reloaded but replaced, which children outlive.
  */
 export function reloadBudget(nbdServer: ToolVersion): number {
-  return isAtLeast(nbdServer, [3, 25]) ? 500 : 12;
+  return isAtLeast(nbdServer, [3, 25]) ? 500 : 0;
 }
 
-export const versionText = (version: ToolVersion | null): string => (version === null ? 'missing' : version.join('.'));
+export const versionText = (version: ToolVersion | null): string =>
+  version === null ? 'missing' : version.join('.');

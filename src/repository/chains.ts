@@ -63,7 +63,8 @@ export function dependantsOf(members: readonly ChainMember[], id: string): strin
     grew = false;
     for (const member of members) {
       if (needed.has(member.id)) continue;
-      if (!member.disks.some((disk) => disk.parentBackupId !== null && needed.has(disk.parentBackupId))) continue;
+      if (!member.disks.some((disk) => disk.parentBackupId !== null && needed.has(disk.parentBackupId)))
+        continue;
       needed.add(member.id);
       found.push(member.id);
       grew = true;

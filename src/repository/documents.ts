@@ -23,7 +23,13 @@ export const vmDocument = z.object({
   vm_name: id,
   context_id: id,
   source_kind: z.literal('image'),
-  disks: z.array(z.object({ disk_index: z.number().int().min(0), key: z.string().min(1), format: z.enum(['raw', 'qcow2']) })),
+  disks: z.array(
+    z.object({
+      disk_index: z.number().int().min(0),
+      key: z.string().min(1),
+      format: z.enum(['raw', 'qcow2']),
+    }),
+  ),
 });
 
 /** What a check of this layer found last; null in the sidecar means never checked since sealing. */

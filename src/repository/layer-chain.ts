@@ -23,7 +23,12 @@ const MAX_CHAIN_LAYERS = 512;
  * against its sidecar before anything opens it.
  * @throws CHAIN_PARENT_MISSING, LAYER_REFUSED, LAYER_CORRUPT, FORMAT_INVALID
  */
-export async function layerChain(root: string, vmUuid: string, diskIndex: number, newest: string): Promise<ChainLayer[]> {
+export async function layerChain(
+  root: string,
+  vmUuid: string,
+  diskIndex: number,
+  newest: string,
+): Promise<ChainLayer[]> {
   const folder = layout.diskFolder(root, vmUuid, diskIndex);
   const chain: ChainLayer[] = [];
   for (let layer: string | null = newest; layer !== null; ) {
@@ -46,21 +51,40 @@ async function checkLayerFile(folder: string, layer: string): Promise<ChainLayer
     throw new SendenseError('LAYER_CORRUPT', { layer, detail: messageOf(error) }, error);
   });
   if (!stats.isFile()) throw refuse('it is no regular file');
-  if (sidecar.layer !== layer || sidecar.disk_index !== diskIndexOf(folder)) throw refuse('its sidecar belongs to another layer');
-  if (sidecar.verification?.ok === false) throw new SendenseError('LAYER_CORRUPT', { layer, detail: sidecar.verification.detail ?? 'an earlier check failed' });
+  if (sidecar.layer !== layer || sidecar.disk_index !== diskIndexOf(folder))
+    throw refuse('its sidecar belongs to another layer');
+  if (sidecar.verification?.ok === false)
+    throw new SendenseError('LAYER_CORRUPT', {
+      layer,
+      detail: sidecar.verification.detail ?? 'an earlier check failed',
+    });
   const header = await readQcow2Header(files.image).catch((error: unknown) => {
     throw new SendenseError('LAYER_CORRUPT', { layer, detail: messageOf(error) }, error);
   });
   if (header === null) throw new SendenseError('LAYER_CORRUPT', { layer, detail: 'it has no qcow2 header' });
   const objection = headerObjection(header);
   if (objection !== null) throw refuse(objection);
-  if (header.backingFile !== sidecar.parent_layer) throw refuse(`its header names the backing file ${JSON.stringify(header.backingFile)} instead of ${JSON.stringify(sidecar.parent_layer)}`);
-  if (header.backingFile !== null && header.backingFormat !== 'qcow2') throw refuse('its header gives no backing format qcow2');
-  if (header.virtualSizeBytes !== sidecar.virtual_size_bytes) throw refuse('its virtual size is not the one it was sealed with');
+  if (header.backingFile !== sidecar.parent_layer)
+    throw refuse(
+      `its header names the backing file ${JSON.stringify(header.backingFile)} instead of ${JSON.stringify(sidecar.parent_layer)}`,
+    );
+  if (header.backingFile !== null && header.backingFormat !== 'qcow2')
+    throw refuse('its header gives no backing format qcow2');
+  if (header.virtualSizeBytes !== sidecar.virtual_size_bytes)
+    throw refuse('its virtual size is not the one it was sealed with');
   if (stats.size !== sidecar.file_bytes) {
-    throw new SendenseError('LAYER_CORRUPT', { layer, detail: `the file has ${stats.size} bytes instead of ${sidecar.file_bytes}` });
+    throw new SendenseError('LAYER_CORRUPT', {
+      layer,
+      detail: `the file has ${stats.size} bytes instead of ${sidecar.file_bytes}`,
+    });
   }
-  return { layer, image: files.image, rows: files.rows, sidecar, fingerprint: `${stats.size}:${stats.mtimeMs}` };
+  return {
+    layer,
+    image: files.image,
+    rows: files.rows,
+    sidecar,
+    fingerprint: `${stats.size}:${stats.mtimeMs}`,
+  };
 }
 
 const diskIndexOf = (folder: string) => Number(/disk-(\d+)$/.exec(folder)?.[1] ?? -1);
@@ -76,4 +100,11 @@ async function readSidecarOrMissing(folder: string, layer: string): Promise<Side
 
 /** True for the errors that say: this chain cannot carry another layer. */
 export const isChainDamage = (error: unknown): error is SendenseError =>
-  hasCode(error, 'CHAIN_PARENT_MISSING', 'LAYER_REFUSED', 'LAYER_CORRUPT', 'FORMAT_INVALID', 'FORMAT_TOO_NEW');
+  hasCode(
+    error,
+    'CHAIN_PARENT_MISSING',
+    'LAYER_REFUSED',
+    'LAYER_CORRUPT',
+    'FORMAT_INVALID',
+    'FORMAT_TOO_NEW',
+  );

@@ -9,9 +9,11 @@ export const layout = {
   vmFolder: (root: string, vmUuid: string) => join(root, vmUuid),
   vmFile: (root: string, vmUuid: string) => join(root, vmUuid, 'vm.json'),
   backupsFolder: (root: string, vmUuid: string) => join(root, vmUuid, 'backups'),
-  manifestFile: (root: string, vmUuid: string, backupId: string) => join(root, vmUuid, 'backups', `${backupId}.json`),
+  manifestFile: (root: string, vmUuid: string, backupId: string) =>
+    join(root, vmUuid, 'backups', `${backupId}.json`),
   /** A manifest on its way out: the backup is gone for readers, its files are still to be removed. */
-  tombstoneFile: (root: string, vmUuid: string, backupId: string) => join(root, vmUuid, 'backups', `${backupId}.deleted`),
+  tombstoneFile: (root: string, vmUuid: string, backupId: string) =>
+    join(root, vmUuid, 'backups', `${backupId}.deleted`),
   diskFolder: (root: string, vmUuid: string, diskIndex: number) => join(root, vmUuid, `disk-${diskIndex}`),
 };
 

@@ -25,11 +25,20 @@ export async function openRepository(name: string, root: string, clock: Clock): 
     await access(root, constants.R_OK | constants.W_OK | constants.X_OK);
     const document = await readExisting(root);
     if (document) return { id: document.repository_id, name, root };
-    const foreign = (await readdir(root)).filter((entry) => entry !== 'lost+found' && !entry.endsWith('.tmp'));
+    const foreign = (await readdir(root)).filter(
+      (entry) => entry !== 'lost+found' && !entry.endsWith('.tmp'),
+    );
     if (foreign.length > 0) {
-      throw new SendenseError('REPOSITORY_UNAVAILABLE', { path: root, detail: `it holds other files (${foreign.slice(0, 3).join(', ')}) and no repository.json` });
+      throw new SendenseError('REPOSITORY_UNAVAILABLE', {
+        path: root,
+        detail: `it holds other files (${foreign.slice(0, 3).join(', ')}) and no repository.json`,
+      });
     }
-    const created: RepositoryDocument = { format: REPOSITORY_FORMAT, repository_id: newUuid(), created_at: clock.now().toISOString() };
+    const created: RepositoryDocument = {
+      format: REPOSITORY_FORMAT,
+      repository_id: newUuid(),
+      created_at: clock.now().toISOString(),
+    };
     await writeJsonDurably(layout.repositoryFile(root), created);
     return { id: created.repository_id, name, root };
   } catch (error) {

@@ -39,7 +39,10 @@ export async function findManifest(root: string, vmUuid: string, backupId: strin
 /** From here on the backup is gone for every reader, whatever happens next. */
 export async function entombBackup(root: string, manifest: Manifest): Promise<void> {
   const { vm_uuid, backup_id } = manifest;
-  await renameDurably(layout.manifestFile(root, vm_uuid, backup_id), layout.tombstoneFile(root, vm_uuid, backup_id));
+  await renameDurably(
+    layout.manifestFile(root, vm_uuid, backup_id),
+    layout.tombstoneFile(root, vm_uuid, backup_id),
+  );
 }
 
 /** Removes the files of an entombed backup, the tombstone last. Repeating it after a crash is fine. */

@@ -1,7 +1,14 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, SendenseError } from '../base/sendense-error.ts';
-import { type Manifest, manifestDocument, type Sidecar, sidecarDocument, type VmDocument, vmDocument } from './documents.ts';
+import {
+  type Manifest,
+  manifestDocument,
+  type Sidecar,
+  sidecarDocument,
+  type VmDocument,
+  vmDocument,
+} from './documents.ts';
 import { layerFiles, layout } from './layout.ts';
 import { readDocument } from './read-document.ts';
 

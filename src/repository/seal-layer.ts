@@ -1,7 +1,8 @@
 import { createReadStream } from 'node:fs';
-import { readFile, rename, rm, stat } from 'node:fs/promises';
+import { readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { pathExists } from 'fs-extra/esm';
 import { syncFile, syncFolder, writeJsonDurably } from '../base/durable-file.ts';
 import { SendenseError } from '../base/sendense-error.ts';
 import { WrittenMap } from '../nbd/mover/written-map.ts';
@@ -23,20 +24,30 @@ export interface SealExpectation {
  * place that was written to present in this very file. Then makes it durable.
  * @throws SEAL_FAILED
  */
-export async function sealLayer(files: LayerFiles, expected: SealExpectation, signal: AbortSignal): Promise<void> {
+export async function sealLayer(
+  files: LayerFiles,
+  expected: SealExpectation,
+  signal: AbortSignal,
+): Promise<void> {
   const fail = (detail: string) => new SendenseError('SEAL_FAILED', { layer: expected.layer, detail });
   const check = await checkLayer(files.partial, signal);
   if (!check.clean) throw fail(check.detail);
   // a killed writer leaves clusters that nothing uses; they hold no data but would waste space for ever
   if (check.leaks) await repairLeaks(files.partial);
   const header = await readQcow2Header(files.partial);
-  if (header === null || headerObjection(header) !== null || header.isDirty) throw fail('its header is not as it was made');
-  if (header.backingFile !== expected.backingName || header.virtualSizeBytes !== expected.virtualSizeBytes) throw fail('its header was changed');
+  if (header === null || headerObjection(header) !== null || header.isDirty)
+    throw fail('its header is not as it was made');
+  if (header.backingFile !== expected.backingName || header.virtualSizeBytes !== expected.virtualSizeBytes)
+    throw fail('its header was changed');
   await checkEverythingArrived(files, signal, fail);
   await syncFile(files.partial);
 }
 
-async function checkEverythingArrived(files: LayerFiles, signal: AbortSignal, fail: (detail: string) => SendenseError): Promise<void> {
+async function checkEverythingArrived(
+  files: LayerFiles,
+  signal: AbortSignal,
+  fail: (detail: string) => SendenseError,
+): Promise<void> {
   const written = new WrittenMap(await readFile(files.written));
   let lost: number | null = null;
   await mapImage(
@@ -58,11 +69,7 @@ export async function nameLayer(files: LayerFiles): Promise<void> {
 }
 
 async function renameIfThere(from: string, to: string): Promise<void> {
-  const exists = await stat(from).then(
-    () => true,
-    () => false,
-  );
-  if (exists) await rename(from, to);
+  if (await pathExists(from)) await rename(from, to);
 }
 
 /** The sidecar is written after the layer and its rows have their names. */
@@ -79,7 +86,14 @@ export async function digestFile(path: string): Promise<string> {
 
 /** Removes all files of a layer that no manifest names. */
 export async function discardLayer(files: LayerFiles): Promise<void> {
-  for (const path of [files.sidecar, files.rows, files.image, files.partialRows, files.written, files.partial]) {
+  for (const path of [
+    files.sidecar,
+    files.rows,
+    files.image,
+    files.partialRows,
+    files.written,
+    files.partial,
+  ]) {
     await rm(path, { force: true });
   }
 }

@@ -24,7 +24,8 @@ export async function finishDeletions(root: string): Promise<string[]> {
         if (error instanceof SendenseError) return null;
         throw error;
       });
-      if (manifest === null || manifest.vm_uuid !== vmUuid || `${manifest.backup_id}.deleted` !== name) continue;
+      if (manifest === null || manifest.vm_uuid !== vmUuid || `${manifest.backup_id}.deleted` !== name)
+        continue;
       await removeEntombed(root, manifest);
       finished.push(manifest.backup_id);
     }

@@ -16,9 +16,25 @@ const compressionOf: Readonly<Record<ArchiveFormat, readonly string[]>> = {
  * @param fd a folder; must stay open until the stream is closed
  * @param release called once when the stream has ended, however it did
  */
-export function archiveStream(fd: number, format: ArchiveFormat, signal: AbortSignal, release: () => Promise<void>): Readable {
+export function archiveStream(
+  fd: number,
+  format: ArchiveFormat,
+  signal: AbortSignal,
+  release: () => Promise<void>,
+): Readable {
   const folder = `/proc/${process.pid}/fd/${fd}`;
-  const args = ['--sparse', '--numeric-owner', '--xattrs', '--one-file-system', ...compressionOf[format], '-C', folder, '-cf', '-', '.'];
+  const args = [
+    '--sparse',
+    '--numeric-owner',
+    '--xattrs',
+    '--one-file-system',
+    ...compressionOf[format],
+    '-C',
+    folder,
+    '-cf',
+    '-',
+    '.',
+  ];
   const tar = runPiped('tar', args, { signal });
   const archive = new Transform({
     transform: (chunk: Buffer, _encoding, next) => next(null, chunk),

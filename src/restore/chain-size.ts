@@ -20,10 +20,12 @@ async function readHeader(layer: string): Promise<Qcow2Header> {
   try {
     header = await readQcow2Header(layer);
   } catch (error) {
-    if (error instanceof RangeError) throw new SendenseError('LAYER_REFUSED', { layer, detail: messageOf(error) }, error);
+    if (error instanceof RangeError)
+      throw new SendenseError('LAYER_REFUSED', { layer, detail: messageOf(error) }, error);
     throw new SendenseError('CHAIN_PARENT_MISSING', { layer }, error);
   }
   const objection = header === null ? 'it is not a qcow2 image' : headerObjection(header);
-  if (header === null || objection !== null) throw new SendenseError('LAYER_REFUSED', { layer, detail: objection ?? '' });
+  if (header === null || objection !== null)
+    throw new SendenseError('LAYER_REFUSED', { layer, detail: objection ?? '' });
   return header;
 }

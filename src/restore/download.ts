@@ -4,8 +4,8 @@ import { Readable } from 'node:stream';
 import { SendenseError } from '../base/sendense-error.ts';
 import { type ArchiveFormat, archiveStream } from './archive-stream.ts';
 import { fileTypeOf, isoTime } from './file-type.ts';
-import { displayPath, type GuestPath } from './guest-path.ts';
 import type { GuestNode } from './guest-node.ts';
+import { displayPath, type GuestPath } from './guest-path.ts';
 import { asPathError } from './guest-root.ts';
 import { type BrowsableMount, locatePath } from './locate-path.ts';
 
@@ -40,14 +40,18 @@ export interface DirectoryDownload extends AsyncDisposable {
  * Opens a file or folder of a mount for reading; symlinks are followed inside the guest.
  * @throws PATH_UNKNOWN, PATH_AMBIGUOUS, PATH_INVALID, PATH_WRONG_TYPE, MOUNT_FAILED
  */
-export async function openDownload(mount: BrowsableMount, path: GuestPath): Promise<FileDownload | DirectoryDownload> {
+export async function openDownload(
+  mount: BrowsableMount,
+  path: GuestPath,
+): Promise<FileDownload | DirectoryDownload> {
   const located = await locatePath(mount, path);
   const wrongType = (actual: string) =>
     new SendenseError('PATH_WRONG_TYPE', { path: displayPath(path), actual, expected: 'a file or folder' });
   if (located.kind === 'keys') throw wrongType('the list of file systems');
   const { node, filesystem } = located;
   try {
-    if (node.stat.isDirectory()) return directoryDownload(node, (node.name ?? Buffer.from(filesystem.key)).toString());
+    if (node.stat.isDirectory())
+      return directoryDownload(node, (node.name ?? Buffer.from(filesystem.key)).toString());
     // O_PATH touched nothing so far: opening a FIFO or a device for reading could block or do something
     if (!node.stat.isFile()) throw wrongType(fileTypeOf(node.stat));
     const handle = await open(node.procPath, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
@@ -73,8 +77,14 @@ function fileDownload(handle: FileHandle, node: GuestNode, scope: string): FileD
     gid: Number(stat.gid),
     etag: `"${scope}-${stat.ino.toString(36)}-${stat.mtimeNs.toString(36)}-${stat.size.toString(36)}"`,
     stream: (start, end) => {
-      if (end >= start) return handle.createReadStream({ start, end, highWaterMark: READ_BYTES, autoClose: true });
-      return new Readable({ read() { this.push(null); }, destroy: (error, done) => void close().then(() => done(error), done) });
+      if (end >= start)
+        return handle.createReadStream({ start, end, highWaterMark: READ_BYTES, autoClose: true });
+      return new Readable({
+        read() {
+          this.push(null);
+        },
+        destroy: (error, done) => void close().then(() => done(error), done),
+      });
     },
     close,
     [Symbol.asyncDispose]: close,

@@ -22,9 +22,17 @@ export async function exposeFolder(
   filesystems: readonly MountedFilesystem[],
 ): Promise<void> {
   const target = await usableTarget(exposeAt);
-  const mounted = filesystems.flatMap(({ key, mountPath }) => (mountPath === null ? [] : [{ key, mountPath }]));
-  const places = mounted.map(({ key, mountPath }) => ({ mountPath, at: mounted.length === 1 ? target.path : join(target.path, key) }));
-  const created = [...(target.isNew ? [target.path] : []), ...places.map(({ at }) => at).filter((at) => at !== target.path)];
+  const mounted = filesystems.flatMap(({ key, mountPath }) =>
+    mountPath === null ? [] : [{ key, mountPath }],
+  );
+  const places = mounted.map(({ key, mountPath }) => ({
+    mountPath,
+    at: mounted.length === 1 ? target.path : join(target.path, key),
+  }));
+  const created = [
+    ...(target.isNew ? [target.path] : []),
+    ...places.map(({ at }) => at).filter((at) => at !== target.path),
+  ];
   // written first: a daemon that is killed in between must find them
   await writeFile(join(runFolder, EXPOSED_FILE), JSON.stringify(created), { mode: 0o600 });
   for (const folder of created) {
@@ -57,7 +65,8 @@ export async function removeEmpty(folder: string): Promise<void> {
 }
 
 async function usableTarget(path: string): Promise<{ readonly path: string; readonly isNew: boolean }> {
-  const refuse = (detail: string, cause?: unknown) => new SendenseError('OUTPUT_INVALID', { path, detail }, cause);
+  const refuse = (detail: string, cause?: unknown) =>
+    new SendenseError('OUTPUT_INVALID', { path, detail }, cause);
   if (!isAbsolute(path) || path.includes('\0')) throw refuse('it is not absolute');
   const parent = await realpath(dirname(path)).catch((error: unknown) => {
     throw refuse('the folder above it does not exist', error);

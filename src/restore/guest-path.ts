@@ -11,8 +11,10 @@ export type GuestPath = string | Buffer;
 /** For messages and answers; bytes that are not UTF-8 are shown as U+FFFD. */
 export const displayPath = (path: GuestPath): string => (path.length === 0 ? '/' : path.toString());
 
-export const pathInvalid = (path: GuestPath, detail: string) => new SendenseError('PATH_INVALID', { path: displayPath(path), detail });
-export const pathUnknown = (path: GuestPath) => new SendenseError('PATH_UNKNOWN', { path: displayPath(path) });
+export const pathInvalid = (path: GuestPath, detail: string) =>
+  new SendenseError('PATH_INVALID', { path: displayPath(path), detail });
+export const pathUnknown = (path: GuestPath) =>
+  new SendenseError('PATH_UNKNOWN', { path: displayPath(path) });
 
 /**
  * The components of an absolute path, `.` and empty ones left out, `..` kept: what it means depends on symlinks.
@@ -39,7 +41,8 @@ export function splitComponents(bytes: Buffer, asked: GuestPath): Buffer[] {
     const component = bytes.subarray(start, end);
     start = end + 1;
     if (component.length === 0 || isDot(component)) continue;
-    if (component.length > NAME_MAX) throw pathInvalid(asked, `a name in it is longer than ${NAME_MAX} bytes`);
+    if (component.length > NAME_MAX)
+      throw pathInvalid(asked, `a name in it is longer than ${NAME_MAX} bytes`);
     components.push(component);
   }
   return components;
@@ -52,5 +55,7 @@ const isDot = (name: Buffer): boolean => name.length === 1 && name[0] === 0x2e;
 /** Joins components to an absolute path. */
 export function joinGuestPath(components: readonly Buffer[]): Buffer {
   const slash = Buffer.from('/');
-  return components.length === 0 ? slash : Buffer.concat(components.flatMap((component) => [slash, component]));
+  return components.length === 0
+    ? slash
+    : Buffer.concat(components.flatMap((component) => [slash, component]));
 }

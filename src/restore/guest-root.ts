@@ -110,7 +110,8 @@ class GuestWalk {
   }
 
   async #enter(path: string | Buffer, name: Buffer | null, flags: number): Promise<GuestNode> {
-    if (this.#levels.length > MAX_DEPTH) throw pathInvalid(this.#asked, `it is deeper than ${MAX_DEPTH} levels`);
+    if (this.#levels.length > MAX_DEPTH)
+      throw pathInvalid(this.#asked, `it is deeper than ${MAX_DEPTH} levels`);
     const handle = await open(path, O_PATH | constants.O_NOFOLLOW | flags);
     try {
       const stat = await handle.stat({ bigint: true });
@@ -137,5 +138,9 @@ export function asPathError(error: unknown, path: GuestPath): unknown {
   if (errno === null) return error;
   if (errno === 'ENOENT' || errno === 'ENOTDIR') return pathUnknown(path);
   if (errno === 'ENAMETOOLONG') return pathInvalid(path, 'it is too long');
-  return new SendenseError('MOUNT_FAILED', { detail: `reading "${displayPath(path)}" failed with ${errno}` }, error);
+  return new SendenseError(
+    'MOUNT_FAILED',
+    { detail: `reading "${displayPath(path)}" failed with ${errno}` },
+    error,
+  );
 }

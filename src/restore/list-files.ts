@@ -3,8 +3,8 @@ import pLimit from 'p-limit';
 import { SendenseError } from '../base/sendense-error.ts';
 import { firstIndexAfter, sortedNames } from './directory-names.ts';
 import { type FileType, fileTypeOf, isoTime } from './file-type.ts';
-import { displayPath, type GuestPath } from './guest-path.ts';
 import type { GuestNode } from './guest-node.ts';
+import { displayPath, type GuestPath } from './guest-path.ts';
 import { asPathError } from './guest-root.ts';
 import { type BrowsableMount, locatePath } from './locate-path.ts';
 
@@ -45,7 +45,11 @@ export interface ListingPage {
  * Lists a folder of a mount, sorted by the bytes of the names.
  * @throws PATH_UNKNOWN, PATH_AMBIGUOUS, PATH_INVALID, PATH_WRONG_TYPE when it is not a folder, MOUNT_FAILED
  */
-export async function listFiles(mount: BrowsableMount, path: GuestPath, page: ListingPage): Promise<FileListing> {
+export async function listFiles(
+  mount: BrowsableMount,
+  path: GuestPath,
+  page: ListingPage,
+): Promise<FileListing> {
   const located = await locatePath(mount, path);
   if (located.kind === 'keys') {
     const keys = new Map(located.filesystems.map((filesystem) => [filesystem.key, filesystem.mountPath]));
@@ -62,7 +66,8 @@ export async function listFiles(mount: BrowsableMount, path: GuestPath, page: Li
 
 async function namesIn(mount: BrowsableMount, node: GuestNode, path: GuestPath): Promise<readonly string[]> {
   const actual = fileTypeOf(node.stat);
-  if (actual !== 'directory') throw new SendenseError('PATH_WRONG_TYPE', { path: displayPath(path), actual, expected: 'a folder' });
+  if (actual !== 'directory')
+    throw new SendenseError('PATH_WRONG_TYPE', { path: displayPath(path), actual, expected: 'a folder' });
   return await sortedNames(mount, node);
 }
 
@@ -72,7 +77,10 @@ async function listPage(
   page: ListingPage,
   placeOf: (name: Buffer) => string | Buffer,
 ): Promise<FileListing> {
-  const start = page.cursor === null ? 0 : firstIndexAfter(names, Buffer.from(page.cursor, 'base64url').toString('latin1'));
+  const start =
+    page.cursor === null
+      ? 0
+      : firstIndexAfter(names, Buffer.from(page.cursor, 'base64url').toString('latin1'));
   const chosen = names.slice(start, start + page.limit).map((name) => Buffer.from(name, 'latin1'));
   const atOnce = pLimit(STAT_CONCURRENCY);
   const files = await Promise.all(chosen.map((name) => atOnce(() => describe(name, placeOf(name)))));
@@ -86,7 +94,9 @@ async function describe(name: Buffer, place: string | Buffer): Promise<ListedFil
   // one damaged inode must not hide the rest of its folder
   const stat = await lstat(place).catch(() => null);
   if (stat === null) return { ...names, type: 'other', size: 0, mode: 0, uid: 0, gid: 0, mtime: isoTime(0) };
-  const target = stat.isSymbolicLink() ? await readlink(place, { encoding: 'buffer' }).catch(() => null) : null;
+  const target = stat.isSymbolicLink()
+    ? await readlink(place, { encoding: 'buffer' }).catch(() => null)
+    : null;
   return {
     ...names,
     type: fileTypeOf(stat),

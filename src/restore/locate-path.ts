@@ -1,7 +1,14 @@
 import { hasCode, SendenseError } from '../base/sendense-error.ts';
-import { displayPath, type GuestPath, isDotDot, joinGuestPath, pathUnknown, splitGuestPath } from './guest-path.ts';
 import type { GuestNode } from './guest-node.ts';
-import { resolveInGuest, type ResolveOptions } from './guest-root.ts';
+import {
+  displayPath,
+  type GuestPath,
+  isDotDot,
+  joinGuestPath,
+  pathUnknown,
+  splitGuestPath,
+} from './guest-path.ts';
+import { type ResolveOptions, resolveInGuest } from './guest-root.ts';
 import type { MountedFilesystem } from './mounted-filesystem.ts';
 import type { OpenMount } from './open-mount.ts';
 
@@ -21,7 +28,11 @@ export type LocatedPath =
  * `/<key>/…` names one of them, and any other path means the one that has it.
  * @throws PATH_UNKNOWN, PATH_AMBIGUOUS, PATH_INVALID, MOUNT_FAILED
  */
-export async function locatePath(mount: BrowsableMount, path: GuestPath, options?: ResolveOptions): Promise<LocatedPath> {
+export async function locatePath(
+  mount: BrowsableMount,
+  path: GuestPath,
+  options?: ResolveOptions,
+): Promise<LocatedPath> {
   // `..` at the very top stays there, in the folder of keys too
   const components = splitGuestPath(path);
   while (components[0] && isDotDot(components[0])) components.shift();
@@ -36,10 +47,16 @@ export async function locatePath(mount: BrowsableMount, path: GuestPath, options
   return await search(mounted, path, options);
 }
 
-async function search(mounted: readonly Mounted[], path: GuestPath, options?: ResolveOptions): Promise<LocatedPath> {
+async function search(
+  mounted: readonly Mounted[],
+  path: GuestPath,
+  options?: ResolveOptions,
+): Promise<LocatedPath> {
   const results = await Promise.allSettled(mounted.map((filesystem) => inside(filesystem, path, options)));
   const hits = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
-  const trouble = results.find((result) => result.status === 'rejected' && !hasCode(result.reason, 'PATH_UNKNOWN'));
+  const trouble = results.find(
+    (result) => result.status === 'rejected' && !hasCode(result.reason, 'PATH_UNKNOWN'),
+  );
   const [hit, ...others] = hits;
   // a file system that cannot be read might have had it too: then nothing is certain
   if (hit && others.length === 0 && !trouble) return hit;
@@ -49,7 +66,12 @@ async function search(mounted: readonly Mounted[], path: GuestPath, options?: Re
   throw pathUnknown(path);
 }
 
-async function inside(filesystem: Mounted, path: GuestPath, options?: ResolveOptions, asked: GuestPath = path) {
+async function inside(
+  filesystem: Mounted,
+  path: GuestPath,
+  options?: ResolveOptions,
+  asked: GuestPath = path,
+) {
   try {
     const node = await resolveInGuest(filesystem.mountPath, filesystem.deviceNumber, path, options);
     return { kind: 'node', filesystem, node } as const;
@@ -64,7 +86,11 @@ async function inside(filesystem: Mounted, path: GuestPath, options?: ResolveOpt
 
 function ambiguous(path: GuestPath, hits: readonly { readonly filesystem: Mounted }[]): SendenseError {
   const candidates = hits.map(({ filesystem }) => `/${filesystem.key}${displayPath(path)}`);
-  return new SendenseError('PATH_AMBIGUOUS', { path: displayPath(path), candidates, example: candidates[0] ?? '' });
+  return new SendenseError('PATH_AMBIGUOUS', {
+    path: displayPath(path),
+    candidates,
+    example: candidates[0] ?? '',
+  });
 }
 
 function isMounted(filesystem: MountedFilesystem): filesystem is Mounted {

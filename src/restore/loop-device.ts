@@ -35,7 +35,8 @@ export async function detachLoop(device: string, options: UndoOptions): Promise<
   if (options.force) return;
   const deadline = Date.now() + DETACH_TIMEOUT_MS;
   while (await isAttached(device)) {
-    if (Date.now() > deadline) throw new SendenseError('MOUNT_BUSY', { mount: device, detail: 'the loop device is still in use' });
+    if (Date.now() > deadline)
+      throw new SendenseError('MOUNT_BUSY', { mount: device, detail: 'the loop device is still in use' });
     await sleep(10);
   }
 }
@@ -51,7 +52,9 @@ async function isAttached(device: string): Promise<boolean> {
 export async function listLoops(): Promise<LoopDevice[]> {
   const { stdout } = await run('losetup', ['-l', '-J', '-O', 'NAME,BACK-FILE']);
   if (stdout.trim() === '') return [];
-  const listed = JSON.parse(stdout) as { readonly loopdevices: readonly { readonly name: string; readonly 'back-file': string | null }[] };
+  const listed = JSON.parse(stdout) as {
+    readonly loopdevices: readonly { readonly name: string; readonly 'back-file': string | null }[];
+  };
   return listed.loopdevices.map((entry) => ({
     device: entry.name,
     backingFile: (entry['back-file'] ?? '').replace(/ ?\(deleted\)$/, ''),

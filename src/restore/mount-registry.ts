@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import { newMountId } from '../base/ids.ts';
 import { hasCode, messageOf, SendenseError } from '../base/sendense-error.ts';
 import type { CloseReason, MountHold, MountSession, OpenSessionRequest } from './mount-session.ts';
-import { type OpenMount, openMount, type OpenMountDeps } from './open-mount.ts';
+import { type OpenMount, type OpenMountDeps, openMount } from './open-mount.ts';
 import type { UndoOptions } from './undo-stack.ts';
 
 /** The longest time between two looks for idle mounts, in milliseconds. */
@@ -40,7 +40,10 @@ export class MountRegistry {
 
   constructor(deps: MountRegistryDeps) {
     this.#deps = deps;
-    this.#timer = setInterval(() => void this.closeIdle(), Math.max(1, Math.min(MAX_TICK_MS, deps.idleTimeoutMs / 4)));
+    this.#timer = setInterval(
+      () => void this.closeIdle(),
+      Math.max(1, Math.min(MAX_TICK_MS, deps.idleTimeoutMs / 4)),
+    );
     this.#timer.unref();
   }
 
@@ -48,7 +51,8 @@ export class MountRegistry {
   async open(request: OpenSessionRequest): Promise<MountSession> {
     if (this.#stopped) throw new SendenseError('INTERRUPTED');
     const { max } = this.#deps;
-    if (this.#entries.size + this.#opening.size >= max) throw new SendenseError('LIMIT_REACHED', { what: 'mounts', limit: max });
+    if (this.#entries.size + this.#opening.size >= max)
+      throw new SendenseError('LIMIT_REACHED', { what: 'mounts', limit: max });
     const opening = this.#open(request);
     this.#opening.add(opening);
     try {
@@ -110,7 +114,11 @@ export class MountRegistry {
   async closeIdle(): Promise<void> {
     const now = this.#deps.clock.now();
     const entries = [...this.#entries.values()];
-    await this.#closeEach(entries.filter((entry) => entry.mount.isLost()), 'lost', { force: true });
+    await this.#closeEach(
+      entries.filter((entry) => entry.mount.isLost()),
+      'lost',
+      { force: true },
+    );
     for (const entry of entries) if (entry.holds > 0) entry.lastUsedAt = now;
     const idle = entries.filter((entry) => !entry.mount.isLost() && this.#expiryOf(entry) <= now);
     await this.#closeEach(idle, 'expired', { force: false });
@@ -121,7 +129,15 @@ export class MountRegistry {
     const { backupId, exposeAt } = request;
     const mount = await opener(mountDeps, { mountId: newMountId(), disks: request.disks, exposeAt });
     const now = clock.now();
-    const entry: Entry = { mount, backupId, exposeAt, createdAt: now, lastUsedAt: now, holds: 0, closing: null };
+    const entry: Entry = {
+      mount,
+      backupId,
+      exposeAt,
+      createdAt: now,
+      lastUsedAt: now,
+      holds: 0,
+      closing: null,
+    };
     try {
       await onOpened(this.#sessionOf(entry));
     } catch (error) {
@@ -139,7 +155,10 @@ export class MountRegistry {
         await this.#close(entry, reason, options);
       } catch (error) {
         const level = hasCode(error, 'MOUNT_BUSY') ? 'debug' : 'error';
-        logger[level]({ mount: entry.mount.mountId, reason, error: messageOf(error) }, 'a mount could not be closed');
+        logger[level](
+          { mount: entry.mount.mountId, reason, error: messageOf(error) },
+          'a mount could not be closed',
+        );
       }
     };
     await Promise.all(entries.map(closeOne));
@@ -147,7 +166,8 @@ export class MountRegistry {
 
   async #close(entry: Entry, reason: CloseReason, options: UndoOptions): Promise<void> {
     const { mountId } = entry.mount;
-    if (entry.holds > 0 && !options.force) throw new SendenseError('MOUNT_BUSY', { mount: mountId, detail: 'a download is running' });
+    if (entry.holds > 0 && !options.force)
+      throw new SendenseError('MOUNT_BUSY', { mount: mountId, detail: 'a download is running' });
     // whoever comes second waits for the first
     if (entry.closing) return await entry.closing;
     entry.closing = entry.mount.close(options);
@@ -171,6 +191,14 @@ export class MountRegistry {
 
   #sessionOf(entry: Entry): MountSession {
     const { mount, backupId, exposeAt, createdAt, lastUsedAt } = entry;
-    return { mountId: mount.mountId, backupId, exposeAt, createdAt, lastUsedAt, expiresAt: this.#expiryOf(entry), mount };
+    return {
+      mountId: mount.mountId,
+      backupId,
+      exposeAt,
+      createdAt,
+      lastUsedAt,
+      expiresAt: this.#expiryOf(entry),
+      mount,
+    };
   }
 }

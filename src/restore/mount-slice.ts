@@ -31,7 +31,12 @@ const notMounted = (status: FilesystemStatus, detail: string | null): MountOutco
  * @param diskPath the whole disk, above its overlay
  * @param mountPath folder to make and mount at
  */
-export async function mountSlice(undo: UndoStack, diskPath: string, slice: ProbedSlice, mountPath: string): Promise<MountOutcome> {
+export async function mountSlice(
+  undo: UndoStack,
+  diskPath: string,
+  slice: ProbedSlice,
+  mountPath: string,
+): Promise<MountOutcome> {
   const { fsType, uuid } = slice.content;
   if (slice.isAmbivalent) return notMounted('unsupported', 'several signatures contradict each other');
   if (fsType === null) return notMounted('empty', 'no known signature');
@@ -49,7 +54,8 @@ export async function mountSlice(undo: UndoStack, diskPath: string, slice: Probe
   await mkdir(mountPath, { recursive: true, mode: 0o700 });
   own.push(`remove ${mountPath}`, () => rmdir(mountPath));
   const outcome = await tryPlan(plan, loop, mountPath);
-  if (outcome.status === 'mounted') own.push(`unmount ${mountPath}`, (options) => unmount(mountPath, options));
+  if (outcome.status === 'mounted')
+    own.push(`unmount ${mountPath}`, (options) => unmount(mountPath, options));
   else await own.unwind({ force: false });
   return outcome;
 }
@@ -57,7 +63,8 @@ export async function mountSlice(undo: UndoStack, diskPath: string, slice: Probe
 async function tryPlan(plan: MountPlan, loop: string, mountPath: string): Promise<MountOutcome> {
   const first = await mount(plan.driver, plan.options, loop, mountPath);
   if (first === null) return await mounted(mountPath, null);
-  if (/unknown filesystem type/.test(first)) return notMounted('unsupported', `this kernel has no ${plan.driver}`);
+  if (/unknown filesystem type/.test(first))
+    return notMounted('unsupported', `this kernel has no ${plan.driver}`);
   if (plan.withoutReplay === null) return notMounted('failed', first);
   const second = await mount(plan.driver, plan.withoutReplay, loop, mountPath);
   return second === null ? await mounted(mountPath, 'journal not replayed') : notMounted('failed', first);
@@ -68,7 +75,12 @@ async function mounted(mountPath: string, degraded: string | null): Promise<Moun
 }
 
 /** Returns what mount(8) said when it failed, else null. `-i`: no helper program named after the type is run. */
-async function mount(driver: string, options: string, loop: string, mountPath: string): Promise<string | null> {
+async function mount(
+  driver: string,
+  options: string,
+  loop: string,
+  mountPath: string,
+): Promise<string | null> {
   try {
     await run('mount', ['-i', '-t', driver, '-o', options, loop, mountPath]);
     return null;

@@ -24,4 +24,5 @@ export function parseMountTable(text: string): MountTableEntry[] {
 }
 
 /** The kernel writes blank, tab, newline and backslash in octal. */
-const decode = (text: string) => text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+const decode = (text: string) =>
+  text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));

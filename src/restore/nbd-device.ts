@@ -47,7 +47,8 @@ async function disconnect(name: string, daemon: RunningDaemon): Promise<void> {
   await daemon.stop();
   const deadline = Date.now() + GONE_TIMEOUT_MS;
   while (!(await isFree(name))) {
-    if (Date.now() > deadline) throw new SendenseError('MOUNT_BUSY', { mount: `/dev/${name}`, detail: 'it does not disconnect' });
+    if (Date.now() > deadline)
+      throw new SendenseError('MOUNT_BUSY', { mount: `/dev/${name}`, detail: 'it does not disconnect' });
     await sleep(10);
   }
 }

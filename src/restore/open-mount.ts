@@ -59,7 +59,8 @@ export interface OpenMount extends AsyncDisposable {
  *   PRIVILEGE_MISSING, TOOL_FAILED; everything is cleaned up then
  */
 export async function openMount(deps: OpenMountDeps, request: MountRequest): Promise<OpenMount> {
-  if (process.getuid?.() !== 0) throw new SendenseError('PRIVILEGE_MISSING', { what: 'Mounting a restore point' });
+  if (process.getuid?.() !== 0)
+    throw new SendenseError('PRIVILEGE_MISSING', { what: 'Mounting a restore point' });
   const undo = new UndoStack();
   try {
     return await setUp(deps, request, undo);
@@ -82,7 +83,9 @@ async function setUp(deps: OpenMountDeps, request: MountRequest, undo: UndoStack
   const showDisk = await chooseShowDisk(deps, runFolder, undo, state);
   const limitBytes = deps.overlayLimitBytes / Math.max(1, request.disks.length);
   const place = { runFolder, mountPath, limitBytes };
-  const filesystems = (await allSettled(request.disks.map((disk) => mountDisk(place, disk, showDisk, undo)))).flat();
+  const filesystems = (
+    await allSettled(request.disks.map((disk) => mountDisk(place, disk, showDisk, undo)))
+  ).flat();
   if (!filesystems.some((filesystem) => filesystem.status === 'mounted')) throw nothingMounted(filesystems);
   if (exposeAt !== null) await exposeFolder(undo, runFolder, exposeAt, filesystems);
 
@@ -94,10 +97,23 @@ async function setUp(deps: OpenMountDeps, request: MountRequest, undo: UndoStack
     return closing;
   };
   const degraded = filesystems.some((filesystem) => filesystem.degraded !== null);
-  return { mountId, mountPath, filesystems, degraded, isLost: () => state.isLost, close, [Symbol.asyncDispose]: () => close({ force: true }) };
+  return {
+    mountId,
+    mountPath,
+    filesystems,
+    degraded,
+    isLost: () => state.isLost,
+    close,
+    [Symbol.asyncDispose]: () => close({ force: true }),
+  };
 }
 
-async function chooseShowDisk(deps: OpenMountDeps, folder: string, undo: UndoStack, state: { isLost: boolean }): Promise<ShowDisk> {
+async function chooseShowDisk(
+  deps: OpenMountDeps,
+  folder: string,
+  undo: UndoStack,
+  state: { isLost: boolean },
+): Promise<ShowDisk> {
   if (deps.mode === 'kernel-nbd') {
     if (kernelHasNbd()) return showByKernelNbd(folder);
     deps.logger.warn('the kernel has no nbd module; mounting by FUSE and loop instead');
@@ -118,7 +134,12 @@ interface MountPlace {
   readonly limitBytes: number;
 }
 
-async function mountDisk(place: MountPlace, disk: MountDisk, showDisk: ShowDisk, undo: UndoStack): Promise<MountedFilesystem[]> {
+async function mountDisk(
+  place: MountPlace,
+  disk: MountDisk,
+  showDisk: ShowDisk,
+  undo: UndoStack,
+): Promise<MountedFilesystem[]> {
   const { diskIndex, chain } = disk;
   const sizeBytes = await readChainSize(chain);
   const overlayPath = join(place.runFolder, `disk${diskIndex}.qcow2`);
@@ -142,6 +163,10 @@ async function allSettled<T>(promises: readonly Promise<T>[]): Promise<T[]> {
 }
 
 function nothingMounted(filesystems: readonly MountedFilesystem[]): SendenseError {
-  const reasons = filesystems.map(({ key, status, detail, fsType }) => `${key}: ${detail ?? fsType ?? status}`);
-  return new SendenseError('MOUNT_FAILED', { detail: reasons.length === 0 ? 'it has no disks' : reasons.join('; ') });
+  const reasons = filesystems.map(
+    ({ key, status, detail, fsType }) => `${key}: ${detail ?? fsType ?? status}`,
+  );
+  return new SendenseError('MOUNT_FAILED', {
+    detail: reasons.length === 0 ? 'it has no disks' : reasons.join('; '),
+  });
 }

@@ -14,7 +14,8 @@ export interface OutputRules {
  * @throws OUTPUT_INVALID, OUTPUT_EXISTS
  */
 export async function checkOutputPath(output: string, rules: OutputRules): Promise<string> {
-  const refuse = (detail: string, cause?: unknown) => new SendenseError('OUTPUT_INVALID', { path: output, detail }, cause);
+  const refuse = (detail: string, cause?: unknown) =>
+    new SendenseError('OUTPUT_INVALID', { path: output, detail }, cause);
   if (output.includes('\0')) throw refuse('it holds a NUL byte');
   if (!isAbsolute(output)) throw refuse('it is not absolute');
   if (output.endsWith('/') || ['', '.', '..'].includes(basename(output))) throw refuse('it names no file');

@@ -2,7 +2,15 @@ import { expect, test } from 'vitest';
 import { parsePartitionTable } from './partition-table.ts';
 
 const table = (device: string, partitions: object[], sectorsize?: number) =>
-  JSON.stringify({ partitiontable: { label: 'dos', device, unit: 'sectors', ...(sectorsize ? { sectorsize } : {}), partitions } });
+  JSON.stringify({
+    partitiontable: {
+      label: 'dos',
+      device,
+      unit: 'sectors',
+      ...(sectorsize ? { sectorsize } : {}),
+      partitions,
+    },
+  });
 
 test('the container of logical partitions is left out, its content is not', () => {
   const json = table('/run/disk0.img', [
@@ -10,7 +18,13 @@ test('the container of logical partitions is left out, its content is not', () =
     { node: '/run/disk0.img2', start: 4096, size: 8192, type: '5' },
     { node: '/run/disk0.img5', start: 6144, size: 2048, type: '83' },
   ]);
-  expect(parsePartitionTable(json, 2 ** 30).map((slice) => [slice.partitionNumber, slice.offsetBytes, slice.sizeBytes])).toEqual([
+  expect(
+    parsePartitionTable(json, 2 ** 30).map((slice) => [
+      slice.partitionNumber,
+      slice.offsetBytes,
+      slice.sizeBytes,
+    ]),
+  ).toEqual([
     [1, 1048576, 1048576],
     [5, 3145728, 1048576],
   ]);

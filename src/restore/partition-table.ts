@@ -28,7 +28,8 @@ export function parsePartitionTable(json: string, diskBytes: number): DiskSlice[
     const partitionNumber = Number(/(\d+)$/.exec(partition.node.slice(device.length))?.[1]);
     const offsetBytes = partition.start * sectorBytes;
     const sizeBytes = Math.min(partition.size * sectorBytes, diskBytes - offsetBytes);
-    if (Number.isInteger(partitionNumber) && sizeBytes > 0) slices.push({ partitionNumber, offsetBytes, sizeBytes });
+    if (Number.isInteger(partitionNumber) && sizeBytes > 0)
+      slices.push({ partitionNumber, offsetBytes, sizeBytes });
   }
   return slices;
 }

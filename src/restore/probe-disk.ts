@@ -21,11 +21,22 @@ interface Probe {
  * @throws TOOL_FAILED, TOOL_MISSING
  */
 export async function probeDisk(path: string, sizeBytes: number): Promise<ProbedSlice[]> {
-  const [table, whole] = await Promise.all([run('sfdisk', ['-J', path], { okExitCodes: [0, 1] }), blkid(path, 0, sizeBytes)]);
+  const [table, whole] = await Promise.all([
+    run('sfdisk', ['-J', path], { okExitCodes: [0, 1] }),
+    blkid(path, 0, sizeBytes),
+  ]);
   const slices = table.exitCode === 0 ? parsePartitionTable(table.stdout, sizeBytes) : [];
   // a boot sector of a file system can look like a partition table; blkid tells the two apart
   if (slices.length === 0 || (whole.content.fsType !== null && !whole.hasPartitionTable)) {
-    return [{ partitionNumber: null, offsetBytes: 0, sizeBytes, content: whole.content, isAmbivalent: whole.isAmbivalent }];
+    return [
+      {
+        partitionNumber: null,
+        offsetBytes: 0,
+        sizeBytes,
+        content: whole.content,
+        isAmbivalent: whole.isAmbivalent,
+      },
+    ];
   }
   return await Promise.all(
     slices.map(async (slice) => {
@@ -41,7 +52,11 @@ async function blkid(path: string, offsetBytes: number, sizeBytes: number): Prom
   const result = await run('blkid', args, { okExitCodes: [0, 2, 8] });
   const values = parseExport(result.stdout);
   return {
-    content: { fsType: values.get('TYPE') ?? null, label: values.get('LABEL') ?? null, uuid: values.get('UUID') ?? null },
+    content: {
+      fsType: values.get('TYPE') ?? null,
+      label: values.get('LABEL') ?? null,
+      uuid: values.get('UUID') ?? null,
+    },
     isAmbivalent: result.exitCode === 8,
     hasPartitionTable: values.has('PTTYPE'),
   };

@@ -34,7 +34,8 @@ export async function restoreDisk(request: RestoreDiskRequest): Promise<void> {
   const { output, overwrite, forbidden } = request;
   const path = await checkOutputPath(output, { overwrite, forbidden });
   await readChainSize(request.chain);
-  if (inProgress.has(path)) throw new SendenseError('OUTPUT_INVALID', { path: output, detail: 'another restore is writing it' });
+  if (inProgress.has(path))
+    throw new SendenseError('OUTPUT_INVALID', { path: output, detail: 'another restore is writing it' });
   inProgress.add(path);
   const partial = `${path}${PARTIAL_SUFFIX}`;
   try {
@@ -72,7 +73,11 @@ async function convert(request: RestoreDiskRequest, target: string): Promise<voi
   try {
     await convertImage({ source, target, format, onProgress, signal });
   } catch (error) {
-    if (!hasCode(error, 'TOOL_FAILED') || !/No space left on device|Disk quota exceeded/.test(messageOf(error))) throw error;
+    if (
+      !hasCode(error, 'TOOL_FAILED') ||
+      !/No space left on device|Disk quota exceeded/.test(messageOf(error))
+    )
+      throw error;
     throw new SendenseError('DISK_FULL', { path: request.output }, error);
   }
 }

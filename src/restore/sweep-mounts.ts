@@ -5,7 +5,7 @@ import type { Logger } from '../base/logger.ts';
 import { run } from '../base/process.ts';
 import { messageOf } from '../base/sendense-error.ts';
 import { readExposed, removeEmpty } from './expose-folder.ts';
-import { detachLoop, listLoops, type LoopDevice } from './loop-device.ts';
+import { detachLoop, type LoopDevice, listLoops } from './loop-device.ts';
 import { type MountTableEntry, readMountTable } from './mount-table.ts';
 
 export interface SweepDeps {
@@ -43,13 +43,19 @@ export async function sweepMounts(deps: SweepDeps): Promise<SweepResult> {
       deps.logger.warn({ device, error: messageOf(error) }, 'a leftover loop device is still in use');
     });
   }
-  const folders = await removeSessions(deps, sessionsFolder) + (await removeMountpoints(mountFolder));
+  const folders = (await removeSessions(deps, sessionsFolder)) + (await removeMountpoints(mountFolder));
   return { mounts: left.length, loops: devices.size, folders };
 }
 
 /** Loops on a file of ours, and loops mounted in our folder that lost their file or lie above `/dev/nbdN`. */
-function ownLoops(loops: readonly LoopDevice[], table: readonly MountTableEntry[], isOurs: (path: string) => boolean): LoopDevice[] {
-  const mountedHere = new Set(table.filter(({ mountPoint }) => isOurs(mountPoint)).map(({ source }) => source));
+function ownLoops(
+  loops: readonly LoopDevice[],
+  table: readonly MountTableEntry[],
+  isOurs: (path: string) => boolean,
+): LoopDevice[] {
+  const mountedHere = new Set(
+    table.filter(({ mountPoint }) => isOurs(mountPoint)).map(({ source }) => source),
+  );
   return loops.filter(({ device, backingFile }) => {
     if (isOurs(backingFile)) return true;
     return mountedHere.has(device) && (/^\/dev\/nbd\d+$/.test(backingFile) || !existsSync(backingFile));

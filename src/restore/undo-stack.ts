@@ -30,7 +30,10 @@ export class UndoStack {
       try {
         await last.step({ force: true });
       } catch (error) {
-        logger.warn({ step: last.what, error: messageOf(error) }, 'part of a failed mount could not be undone');
+        logger.warn(
+          { step: last.what, error: messageOf(error) },
+          'part of a failed mount could not be undone',
+        );
       }
     }
   }

@@ -16,13 +16,18 @@ export async function unmount(path: string, options: UndoOptions): Promise<void>
   for (let attempt = 0; ; attempt += 1) {
     const result = await run('umount', ['-i', path], { okExitCodes: [0, 1, FAILED] });
     if (result.exitCode === 0 || /not mounted|no mount point|not found/.test(result.stderr)) return;
-    if (!/busy/.test(result.stderr)) throw new SendenseError('MOUNT_BUSY', { mount: path, detail: result.stderr.trim() });
+    if (!/busy/.test(result.stderr))
+      throw new SendenseError('MOUNT_BUSY', { mount: path, detail: result.stderr.trim() });
     // udev and the like look into new mounts for a moment
     if (attempt < BUSY_RETRIES) {
       await sleep(BUSY_DELAY_MS);
       continue;
     }
-    if (!options.force) throw new SendenseError('MOUNT_BUSY', { mount: path, detail: 'a program has a file or folder of it open' });
+    if (!options.force)
+      throw new SendenseError('MOUNT_BUSY', {
+        mount: path,
+        detail: 'a program has a file or folder of it open',
+      });
     await run('umount', ['-i', '-l', path], { okExitCodes: [0, 1, FAILED] });
     return;
   }

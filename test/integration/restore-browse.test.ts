@@ -1,9 +1,19 @@
-import { linkSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  createWriteStream,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
-import { createWriteStream } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openDownload } from '../../src/restore/download.ts';
 import { listFiles } from '../../src/restore/list-files.ts';
@@ -23,20 +33,33 @@ function populate(folder: string): void {
 
 function makeTree(): void {
   const at = (...names: string[]) => join(tree, ...names);
-  for (const name of ['etc', 'var/www', 'evil', 'odd', 'special', 'huge', 'deep/a/b']) mkdirSync(at(name), { recursive: true });
+  for (const name of ['etc', 'var/www', 'evil', 'odd', 'special', 'huge', 'deep/a/b'])
+    mkdirSync(at(name), { recursive: true });
   writeFileSync(at('etc/passwd'), 'the passwd of the guest\n');
   writeFileSync(at('var/www/index.php'), '<?php ?>', { mode: 0o640 });
   utimesSync(at('var/www/index.php'), 1_700_000_000, 1_700_000_000);
   const links: Record<string, string> = {
-    'evil/absolute': '/etc/passwd', 'evil/absolute-folder': '/etc', 'evil/up': '../../../../../../etc/passwd',
-    'evil/loop-a': 'loop-b', 'evil/loop-b': 'loop-a', 'evil/proc': '/proc/self/root', 'evil/proc-cwd': '/proc/self/cwd',
-    'evil/root': '/', 'evil/shadow': '/etc/shadow', 'evil/dot': '.', 'evil/host': `${bench.folder}/secret`,
-    'evil/climb': `${'../'.repeat(100)}etc/passwd`, 'deep/a/b/back': '../../../etc',
+    'evil/absolute': '/etc/passwd',
+    'evil/absolute-folder': '/etc',
+    'evil/up': '../../../../../../etc/passwd',
+    'evil/loop-a': 'loop-b',
+    'evil/loop-b': 'loop-a',
+    'evil/proc': '/proc/self/root',
+    'evil/proc-cwd': '/proc/self/cwd',
+    'evil/root': '/',
+    'evil/shadow': '/etc/shadow',
+    'evil/dot': '.',
+    'evil/host': `${bench.folder}/secret`,
+    'evil/climb': `${'../'.repeat(100)}etc/passwd`,
+    'deep/a/b/back': '../../../etc',
   };
   for (const [name, target] of Object.entries(links)) symlinkSync(target, at(name));
   writeFileSync(bench.path('secret'), 'HOST');
-  for (const name of ['x\xff\xfe', 'line\nbreak', ' blank ', 'a\\b', "quote'\"", '\x01']) {
-    writeFileSync(Buffer.concat([Buffer.from(`${at('odd')}/`), Buffer.from(name, 'latin1')]), `content of ${Buffer.from(name, 'latin1').toString('hex')}`);
+  for (const name of ['x\xff\xfe', 'line\nbreak', ' blank ', 'a\\b', 'quote\'"', '\x01']) {
+    writeFileSync(
+      Buffer.concat([Buffer.from(`${at('odd')}/`), Buffer.from(name, 'latin1')]),
+      `content of ${Buffer.from(name, 'latin1').toString('hex')}`,
+    );
   }
   tool('mkfifo', at('special/fifo'));
   tool('mknod', at('special/block'), 'b', '8', '0');
@@ -47,17 +70,30 @@ function makeTree(): void {
   writeFileSync(at('special/sparse'), 'start');
   truncateSync(at('special/sparse'), 200_000_000);
   writeFileSync(at('special/empty'), '');
-  writeFileSync(at('special/random'), Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 7919 + (i >> 8)) & 255)));
-  tool('python3', '-c', 'import os, sys; os.setxattr(sys.argv[1], "user.note", b"kept")', at('special/random'));
+  writeFileSync(
+    at('special/random'),
+    Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 7919 + (i >> 8)) & 255)),
+  );
+  tool(
+    'python3',
+    '-c',
+    'import os, sys; os.setxattr(sys.argv[1], "user.note", b"kept")',
+    at('special/random'),
+  );
   for (let i = 0; i < FILES; i += 1) writeFileSync(at('huge', `f${i}`), '');
 }
 
 beforeAll(async () => {
   makeTree();
-  const image = bench.filesystem('a.img', 'ext4', (folder) => {
-    populate(folder);
-    tool('rm', '-r', join(folder, 'lost+found'));
-  }, 128);
+  const image = bench.filesystem(
+    'a.img',
+    'ext4',
+    (folder) => {
+      populate(folder);
+      tool('rm', '-r', join(folder, 'lost+found'));
+    },
+    128,
+  );
   const other = bench.filesystem('b.img', 'ext4', (folder) => {
     mkdirSync(join(folder, 'etc'));
     writeFileSync(join(folder, 'etc/passwd'), 'the other');
@@ -86,19 +122,44 @@ async function readAll(mount: OpenMount, path: string | Buffer): Promise<string>
 }
 
 test.each([
-  '/evil/absolute', '/evil/absolute-folder/passwd', '/evil/up', '/evil/climb', '/evil/root/etc/passwd', '/evil/root/evil/root/evil/up',
-  '/../../../../etc/passwd', '/evil/absolute-folder/../etc/passwd', '/etc/./passwd', '//etc//passwd', '/deep/a/b/back/passwd',
-  '/deep/a/b/back/../../../etc/passwd', '/evil/dot/dot/dot/absolute', '/etc/passwd/',
+  '/evil/absolute',
+  '/evil/absolute-folder/passwd',
+  '/evil/up',
+  '/evil/climb',
+  '/evil/root/etc/passwd',
+  '/evil/root/evil/root/evil/up',
+  '/../../../../etc/passwd',
+  '/evil/absolute-folder/../etc/passwd',
+  '/etc/./passwd',
+  '//etc//passwd',
+  '/deep/a/b/back/passwd',
+  '/deep/a/b/back/../../../etc/passwd',
+  '/evil/dot/dot/dot/absolute',
+  '/etc/passwd/',
 ])('%s stays in the guest', async (path) => {
   expect(await readAll(one, path)).toBe('the passwd of the guest\n');
 });
 
 test.each([
-  ['/evil/proc', 'PATH_UNKNOWN'], ['/evil/proc/etc/passwd', 'PATH_UNKNOWN'], ['/evil/proc-cwd', 'PATH_UNKNOWN'], ['/evil/shadow', 'PATH_UNKNOWN'],
-  ['/evil/host', 'PATH_UNKNOWN'], ['/evil/loop-a', 'PATH_INVALID'], ['/evil/loop-a/x', 'PATH_INVALID'], ['/proc/self/root/etc/passwd', 'PATH_UNKNOWN'],
-  ['/etc/passwd/..', 'PATH_UNKNOWN'], ['/etc/passwd/x', 'PATH_UNKNOWN'], ['/nothing', 'PATH_UNKNOWN'], ['etc/passwd', 'PATH_INVALID'], ['../etc', 'PATH_INVALID'],
-  ['/etc\0/passwd', 'PATH_INVALID'], [`/${'x'.repeat(256)}`, 'PATH_INVALID'], [`/evil${'/dot'.repeat(50)}`, 'PATH_INVALID'],
-  ['/special/fifo', 'PATH_WRONG_TYPE'], ['/special/block', 'PATH_WRONG_TYPE'], ['/special/char', 'PATH_WRONG_TYPE'],
+  ['/evil/proc', 'PATH_UNKNOWN'],
+  ['/evil/proc/etc/passwd', 'PATH_UNKNOWN'],
+  ['/evil/proc-cwd', 'PATH_UNKNOWN'],
+  ['/evil/shadow', 'PATH_UNKNOWN'],
+  ['/evil/host', 'PATH_UNKNOWN'],
+  ['/evil/loop-a', 'PATH_INVALID'],
+  ['/evil/loop-a/x', 'PATH_INVALID'],
+  ['/proc/self/root/etc/passwd', 'PATH_UNKNOWN'],
+  ['/etc/passwd/..', 'PATH_UNKNOWN'],
+  ['/etc/passwd/x', 'PATH_UNKNOWN'],
+  ['/nothing', 'PATH_UNKNOWN'],
+  ['etc/passwd', 'PATH_INVALID'],
+  ['../etc', 'PATH_INVALID'],
+  ['/etc\0/passwd', 'PATH_INVALID'],
+  [`/${'x'.repeat(256)}`, 'PATH_INVALID'],
+  [`/evil${'/dot'.repeat(50)}`, 'PATH_INVALID'],
+  ['/special/fifo', 'PATH_WRONG_TYPE'],
+  ['/special/block', 'PATH_WRONG_TYPE'],
+  ['/special/char', 'PATH_WRONG_TYPE'],
 ])('%j is refused with %s', async (path, code) => {
   const before = openFds();
   await expect(openDownload(one, path)).rejects.toMatchObject({ code });
@@ -110,7 +171,9 @@ test('a host folder mounted into the guest tree is not entered', async () => {
   tool('mount', '--bind', '/etc', target);
   try {
     await expect(openDownload(one, '/var/www/hostname')).rejects.toMatchObject({ code: 'PATH_INVALID' });
-    await expect(listFiles(one, '/var/www', { cursor: null, limit: 5 })).rejects.toMatchObject({ code: 'PATH_INVALID' });
+    await expect(listFiles(one, '/var/www', { cursor: null, limit: 5 })).rejects.toMatchObject({
+      code: 'PATH_INVALID',
+    });
   } finally {
     tool('umount', target);
   }
@@ -118,14 +181,24 @@ test('a host folder mounted into the guest tree is not entered', async () => {
 
 test('many paths, good and bad, leave no descriptor open', async () => {
   const before = openFds();
-  const paths = ['/evil/up', '/evil/loop-a', '/special/fifo', '/', '/huge', '/nothing', '/deep/a/b/back/passwd'];
+  const paths = [
+    '/evil/up',
+    '/evil/loop-a',
+    '/special/fifo',
+    '/',
+    '/huge',
+    '/nothing',
+    '/deep/a/b/back/passwd',
+  ];
   for (let round = 0; round < 20; round += 1) {
-    await Promise.all(paths.map(async (path) => {
-      const download = await openDownload(one, path).catch(() => null);
-      await download?.close();
-      await download?.close();
-      await listFiles(one, path, { cursor: null, limit: 3 }).catch(() => null);
-    }));
+    await Promise.all(
+      paths.map(async (path) => {
+        const download = await openDownload(one, path).catch(() => null);
+        await download?.close();
+        await download?.close();
+        await listFiles(one, path, { cursor: null, limit: 3 }).catch(() => null);
+      }),
+    );
   }
   expect(openFds()).toBe(before);
 });
@@ -136,7 +209,9 @@ test('any name can be listed and read', async () => {
   expect(files.map(({ nameB64 }) => Buffer.from(nameB64, 'base64').toString('latin1'))).toEqual(wanted);
   for (const { nameB64 } of files) {
     const name = Buffer.from(nameB64, 'base64');
-    expect(await readAll(one, Buffer.concat([Buffer.from('/odd/'), name]))).toBe(`content of ${name.toString('hex')}`);
+    expect(await readAll(one, Buffer.concat([Buffer.from('/odd/'), name]))).toBe(
+      `content of ${name.toString('hex')}`,
+    );
   }
 });
 
@@ -144,14 +219,31 @@ test('entries say what they are and are never followed', async () => {
   const { path, files, nextCursor } = await listFiles(one, '/special', { cursor: null, limit: 100 });
   expect([path, nextCursor]).toEqual(['/special', null]);
   expect(files.map(({ name, type }) => [name, type])).toEqual([
-    ['block', 'block'], ['char', 'char'], ['empty', 'file'], ['fifo', 'fifo'], ['hard', 'file'], ['hard2', 'file'], ['link', 'symlink'], ['random', 'file'], ['sparse', 'file'],
+    ['block', 'block'],
+    ['char', 'char'],
+    ['empty', 'file'],
+    ['fifo', 'fifo'],
+    ['hard', 'file'],
+    ['hard2', 'file'],
+    ['link', 'symlink'],
+    ['random', 'file'],
+    ['sparse', 'file'],
   ]);
   expect(files.find(({ name }) => name === 'link')).toMatchObject({ target: '../etc/passwd', size: 13 });
   const [index] = (await listFiles(one, '/var/www', { cursor: null, limit: 1 })).files;
   expect(index).toEqual({
-    name: 'index.php', nameB64: 'aW5kZXgucGhw', type: 'file', size: 8, mode: 0o640, uid: 0, gid: 0, mtime: '2023-11-14T22:13:20.000Z',
+    name: 'index.php',
+    nameB64: 'aW5kZXgucGhw',
+    type: 'file',
+    size: 8,
+    mode: 0o640,
+    uid: 0,
+    gid: 0,
+    mtime: '2023-11-14T22:13:20.000Z',
   });
-  await expect(listFiles(one, '/etc/passwd', { cursor: null, limit: 5 })).rejects.toMatchObject({ code: 'PATH_WRONG_TYPE' });
+  await expect(listFiles(one, '/etc/passwd', { cursor: null, limit: 5 })).rejects.toMatchObject({
+    code: 'PATH_WRONG_TYPE',
+  });
 });
 
 test('a large folder comes in pages, each name once and in order', async () => {
@@ -161,7 +253,10 @@ test('a large folder comes in pages, each name once and in order', async () => {
   let pages = 0;
   const started = performance.now();
   do {
-    const page: Awaited<ReturnType<typeof listFiles>> = await listFiles(one, '/huge', { cursor, limit: 3000 });
+    const page: Awaited<ReturnType<typeof listFiles>> = await listFiles(one, '/huge', {
+      cursor,
+      limit: 3000,
+    });
     names.push(...page.files.map(({ name }) => name));
     cursor = page.nextCursor;
     pages += 1;
@@ -174,19 +269,32 @@ test('a large folder comes in pages, each name once and in order', async () => {
 
 test('several file systems: keys, search, ambiguity', async () => {
   const list = (path: string) => listFiles(two, path, { cursor: null, limit: 100 });
-  for (const path of ['', '/', '/..', '/.']) expect((await list(path)).files.map(({ name, type }) => [name, type])).toEqual([['disk0', 'directory'], ['disk1', 'directory']]);
+  for (const path of ['', '/', '/..', '/.'])
+    expect((await list(path)).files.map(({ name, type }) => [name, type])).toEqual([
+      ['disk0', 'directory'],
+      ['disk1', 'directory'],
+    ]);
   expect((await listFiles(two, '/', { cursor: null, limit: 1 })).nextCursor).not.toBeNull();
   expect(await readAll(two, '/disk1/etc/passwd')).toBe('the other');
   expect(await readAll(two, '/disk0/evil/up')).toBe('the passwd of the guest\n');
-  expect(await readAll(two, '/disk1/../../disk1/../etc/passwd').catch((error: { code: string }) => error.code)).toBe('PATH_UNKNOWN');
+  expect(
+    await readAll(two, '/disk1/../../disk1/../etc/passwd').catch((error: { code: string }) => error.code),
+  ).toBe('PATH_UNKNOWN');
   expect(await readAll(two, '/only-here')).toBe('found');
   expect(await readAll(two, '/var/www/index.php')).toBe('<?php ?>');
   const before = openFds();
   await expect(openDownload(two, '/etc/passwd')).rejects.toMatchObject({
-    code: 'PATH_AMBIGUOUS', fields: { candidates: ['/disk0/etc/passwd', '/disk1/etc/passwd'], example: '/disk0/etc/passwd' },
+    code: 'PATH_AMBIGUOUS',
+    fields: { candidates: ['/disk0/etc/passwd', '/disk1/etc/passwd'], example: '/disk0/etc/passwd' },
   });
-  await expect(openDownload(two, '/no')).rejects.toMatchObject({ code: 'PATH_UNKNOWN', fields: { path: '/no' } });
-  await expect(openDownload(two, '/disk1/no')).rejects.toMatchObject({ code: 'PATH_UNKNOWN', fields: { path: '/disk1/no' } });
+  await expect(openDownload(two, '/no')).rejects.toMatchObject({
+    code: 'PATH_UNKNOWN',
+    fields: { path: '/no' },
+  });
+  await expect(openDownload(two, '/disk1/no')).rejects.toMatchObject({
+    code: 'PATH_UNKNOWN',
+    fields: { path: '/disk1/no' },
+  });
   await expect(openDownload(two, '/')).rejects.toMatchObject({ code: 'PATH_WRONG_TYPE' });
   expect(openFds()).toBe(before);
 });
@@ -194,7 +302,13 @@ test('several file systems: keys, search, ambiguity', async () => {
 test('parts of a file are its bytes', async () => {
   const whole = readFileSync(join(tree, 'special/random'));
   const before = openFds();
-  for (const [start, end] of [[0, 0], [0, 299_999], [299_999, 299_999], [4095, 4096], [100_000, 250_000]] as const) {
+  for (const [start, end] of [
+    [0, 0],
+    [0, 299_999],
+    [299_999, 299_999],
+    [4095, 4096],
+    [100_000, 250_000],
+  ] as const) {
     const download = await openDownload(one, '/special/random');
     if (download.kind !== 'file') throw new Error('a file was expected');
     expect(download).toMatchObject({ name: 'random', size: 300_000, uid: 0 });
@@ -229,12 +343,21 @@ test.each(['tar', 'tar.gz', 'tar.zst'] as const)('a folder as %s is the folder',
   await pipeline(download.archive(format, new AbortController().signal), createWriteStream(file));
   tool('tar', '--xattrs', '-xaf', file, '-C', folder);
   // --no-dereference compares links themselves; device nodes and pipes by their kind
-  expect(tool('diff', '-r', '--no-dereference', '-x', 'fifo', '-x', 'block', '-x', 'char', tree, folder)).toBe('');
+  expect(
+    tool('diff', '-r', '--no-dereference', '-x', 'fifo', '-x', 'block', '-x', 'char', tree, folder),
+  ).toBe('');
   expect(statSync(join(folder, 'special/fifo')).isFIFO()).toBe(true);
   expect(statSync(join(folder, 'special/hard')).ino).toBe(statSync(join(folder, 'special/hard2')).ino);
   expect(statSync(join(folder, 'special/sparse')).blocks).toBeLessThan(64);
   expect(statSync(file).size).toBeLessThan(40_000_000);
-  expect(tool('python3', '-c', 'import os, sys; print(os.getxattr(sys.argv[1], "user.note").decode(), end="")', join(folder, 'special/random'))).toBe('kept');
+  expect(
+    tool(
+      'python3',
+      '-c',
+      'import os, sys; print(os.getxattr(sys.argv[1], "user.note").decode(), end="")',
+      join(folder, 'special/random'),
+    ),
+  ).toBe('kept');
   await expect.poll(openFds).toBe(before);
 });
 
@@ -246,7 +369,8 @@ test('a folder behind a symlink, and one abandoned half-way', async () => {
   const folder = await unpack(download.archive('tar', new AbortController().signal), 'etc');
   expect(readFileSync(join(folder, 'passwd'), 'utf8')).toBe('the passwd of the guest\n');
   const abandoned = await openDownload(one, '/huge');
-  if (abandoned.kind === 'directory') for await (const _ of abandoned.archive('tar', new AbortController().signal)) break;
+  if (abandoned.kind === 'directory')
+    for await (const _ of abandoned.archive('tar', new AbortController().signal)) break;
   const cancelled = await openDownload(one, '/huge');
   const controller = new AbortController();
   if (cancelled.kind === 'directory') {

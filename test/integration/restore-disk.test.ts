@@ -1,6 +1,14 @@
-import { linkSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { expect, test } from 'vitest';
-import { restoreDisk, type RestoreDiskRequest } from '../../src/restore/restore-disk.ts';
+import { type RestoreDiskRequest, restoreDisk } from '../../src/restore/restore-disk.ts';
 import { Bench, sha256, tool } from './restore-fixtures.ts';
 
 /** Two restore points of one disk, and the raw bytes that the newer must give. */
@@ -9,12 +17,32 @@ function makeChain(bench: Bench) {
   tool('truncate', '-s', '96M', image);
   tool('dd', 'if=/dev/urandom', `of=${image}`, 'bs=1M', 'count=24', 'seek=8', 'conv=notrunc', 'status=none');
   const full = bench.full(image);
-  tool('dd', 'if=/dev/urandom', `of=${image}`, 'bs=4K', 'count=300', 'seek=9000', 'conv=notrunc', 'status=none');
+  tool(
+    'dd',
+    'if=/dev/urandom',
+    `of=${image}`,
+    'bs=4K',
+    'count=300',
+    'seek=9000',
+    'conv=notrunc',
+    'status=none',
+  );
   return { image, chain: [bench.incremental(image, full, 'inc.qcow2'), full] };
 }
 
-const asked = (chain: string[], output: string, changes: Partial<RestoreDiskRequest> = {}): RestoreDiskRequest => ({
-  chain, output, format: 'raw', overwrite: false, forbidden: [], onProgress: () => undefined, signal: new AbortController().signal, ...changes,
+const asked = (
+  chain: string[],
+  output: string,
+  changes: Partial<RestoreDiskRequest> = {},
+): RestoreDiskRequest => ({
+  chain,
+  output,
+  format: 'raw',
+  overwrite: false,
+  forbidden: [],
+  onProgress: () => undefined,
+  signal: new AbortController().signal,
+  ...changes,
 });
 
 test('raw and qcow2 are the disk, byte by byte', async () => {
@@ -22,14 +50,20 @@ test('raw and qcow2 are the disk, byte by byte', async () => {
   const { image, chain } = makeChain(bench);
   const before = chain.map(sha256);
   const fractions: number[] = [];
-  await restoreDisk(asked(chain, bench.path('out.raw'), { onProgress: (fraction) => void fractions.push(fraction) }));
+  await restoreDisk(
+    asked(chain, bench.path('out.raw'), { onProgress: (fraction) => void fractions.push(fraction) }),
+  );
   tool('cmp', image, bench.path('out.raw'));
   expect(fractions.at(-1)).toBe(1);
   expect(statSync(bench.path('out.raw')).mode & 0o777).toBe(0o600);
   expect(statSync(bench.path('out.raw')).blocks * 512).toBeLessThan(40 * 1024 * 1024);
   await restoreDisk(asked(chain, bench.path('out.qcow2'), { format: 'qcow2' }));
-  expect(JSON.parse(tool('qemu-img', 'info', '--output=json', bench.path('out.qcow2')))).not.toHaveProperty('backing-filename');
-  expect(tool('qemu-img', 'compare', '-f', 'raw', '-F', 'qcow2', image, bench.path('out.qcow2'))).toMatch(/identical/);
+  expect(JSON.parse(tool('qemu-img', 'info', '--output=json', bench.path('out.qcow2')))).not.toHaveProperty(
+    'backing-filename',
+  );
+  expect(tool('qemu-img', 'compare', '-f', 'raw', '-F', 'qcow2', image, bench.path('out.qcow2'))).toMatch(
+    /identical/,
+  );
   expect(chain.map(sha256)).toEqual(before);
   expect(readdirSync(bench.folder).filter((name) => name.includes('partial'))).toEqual([]);
 });
@@ -48,13 +82,31 @@ test('where it must not write', async () => {
   tool('mount', '--bind', bench.path('repository'), bench.path('alias'));
   const forbidden = [bench.path('repository'), image];
   for (const output of [
-    'relative', bench.path('no/where'), bench.path('there/x'), `${bench.folder}/`, bench.path('to-image'), bench.path('dangling'), bench.path('fifo'),
-    bench.path('repository'), bench.path('repository/x'), bench.path('repository/sub/x'), bench.path('to-repository/x'), bench.path('alias/x'),
-    image, bench.path('hard-link'), '/dev/null', '/a\0b',
+    'relative',
+    bench.path('no/where'),
+    bench.path('there/x'),
+    `${bench.folder}/`,
+    bench.path('to-image'),
+    bench.path('dangling'),
+    bench.path('fifo'),
+    bench.path('repository'),
+    bench.path('repository/x'),
+    bench.path('repository/sub/x'),
+    bench.path('to-repository/x'),
+    bench.path('alias/x'),
+    image,
+    bench.path('hard-link'),
+    '/dev/null',
+    '/a\0b',
   ]) {
-    await expect(restoreDisk(asked(chain, output, { overwrite: true, forbidden })), output).rejects.toMatchObject({ code: 'OUTPUT_INVALID' });
+    await expect(
+      restoreDisk(asked(chain, output, { overwrite: true, forbidden })),
+      output,
+    ).rejects.toMatchObject({ code: 'OUTPUT_INVALID' });
   }
-  await expect(restoreDisk(asked(chain, bench.path('there')))).rejects.toMatchObject({ code: 'OUTPUT_EXISTS' });
+  await expect(restoreDisk(asked(chain, bench.path('there')))).rejects.toMatchObject({
+    code: 'OUTPUT_EXISTS',
+  });
   expect(readFileSync(bench.path('there'), 'utf8')).toBe('precious');
   await restoreDisk(asked(chain, bench.path('there'), { overwrite: true, forbidden }));
   tool('cmp', image, bench.path('there'));
@@ -71,10 +123,15 @@ test('cancelled, damaged, full: the old file stays and no part of a new one', as
   };
   const overwrite = true;
   await failing(asked(chain, bench.path('there'), { overwrite, signal: AbortSignal.abort() }), 'CANCELLED');
-  await failing(asked([...chain, bench.path('gone')], bench.path('there'), { overwrite }), 'CHAIN_PARENT_MISSING');
+  await failing(
+    asked([...chain, bench.path('gone')], bench.path('there'), { overwrite }),
+    'CHAIN_PARENT_MISSING',
+  );
   mkdirSync(bench.path('small'));
   tool('mount', '-t', 'tmpfs', '-o', 'size=8m', 'none', bench.path('small'));
-  await expect(restoreDisk(asked(chain, bench.path('small/out')))).rejects.toMatchObject({ code: 'DISK_FULL' });
+  await expect(restoreDisk(asked(chain, bench.path('small/out')))).rejects.toMatchObject({
+    code: 'DISK_FULL',
+  });
   expect(readdirSync(bench.path('small'))).toEqual([]);
   const twice = ['x', 'x'].map((name) => restoreDisk(asked(chain, bench.path(name))));
   const outcomes = (await Promise.allSettled(twice)).map(({ status }) => status).sort();

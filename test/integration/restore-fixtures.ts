@@ -10,7 +10,11 @@ export const MIB = 1024 * 1024;
 
 /** Runs a tool as an oracle, past the code under test. */
 export function tool(name: string, ...args: string[]): string {
-  return execFileSync(name, args, { encoding: 'utf8', maxBuffer: 256 * MIB, stdio: ['ignore', 'pipe', 'pipe'] });
+  return execFileSync(name, args, {
+    encoding: 'utf8',
+    maxBuffer: 256 * MIB,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
 }
 
 /** A folder of its own and the certainty that nothing in it survives the test. */
@@ -30,13 +34,24 @@ export class Bench implements Disposable {
 
   deps(changes: Partial<OpenMountDeps> = {}): OpenMountDeps {
     const { runFolder, mountFolder } = this;
-    return { logger: pino({ level: 'fatal' }), runFolder, mountFolder, mode: 'loop', overlayLimitBytes: 256 * MIB, ...changes };
+    return {
+      logger: pino({ level: 'fatal' }),
+      runFolder,
+      mountFolder,
+      mode: 'loop',
+      overlayLimitBytes: 256 * MIB,
+      ...changes,
+    };
   }
 
   /** Mounts, loop devices, processes, and entries below the run and mount folders that still exist. */
   leftovers(): string[] {
-    const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((line) => line.includes(this.folder));
-    const loops = tool('losetup', '-l', '-n', '-O', 'NAME,BACK-FILE').split('\n').filter((line) => line.includes(this.folder));
+    const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes(this.folder));
+    const loops = tool('losetup', '-l', '-n', '-O', 'NAME,BACK-FILE')
+      .split('\n')
+      .filter((line) => line.includes(this.folder));
     const files = [join(this.runFolder, 'mounts'), this.mountFolder].flatMap((folder) => {
       try {
         return readdirSync(folder);
@@ -48,20 +63,25 @@ export class Bench implements Disposable {
   }
 
   pids(): number[] {
-    return readdirSync('/proc').map(Number).filter((pid) => {
-      if (!pid || pid === process.pid) return false;
-      try {
-        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(this.folder);
-      } catch {
-        return false;
-      }
-    });
+    return readdirSync('/proc')
+      .map(Number)
+      .filter((pid) => {
+        if (!pid || pid === process.pid) return false;
+        try {
+          return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(this.folder);
+        } catch {
+          return false;
+        }
+      });
   }
 
   [Symbol.dispose](): void {
     for (const pid of this.pids()) process.kill(pid, 'SIGKILL');
-    const points = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '');
-    for (const point of points.filter((path) => path.startsWith(this.folder)).reverse()) tool('umount', '-l', point);
+    const points = readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .map((line) => line.split(' ')[4] ?? '');
+    for (const point of points.filter((path) => path.startsWith(this.folder)).reverse())
+      tool('umount', '-l', point);
     for (const line of tool('losetup', '-l', '-n', '-O', 'NAME,BACK-FILE').split('\n')) {
       if (line.includes(this.folder)) tool('losetup', '-d', line.split(' ')[0] ?? '');
     }
@@ -69,7 +89,12 @@ export class Bench implements Disposable {
   }
 
   /** A raw image of one ext4 or xfs file system. */
-  filesystem(name: string, type: 'ext4' | 'xfs', populate: (folder: string) => void, sizeMib = type === 'xfs' ? 320 : 64): string {
+  filesystem(
+    name: string,
+    type: 'ext4' | 'xfs',
+    populate: (folder: string) => void,
+    sizeMib = type === 'xfs' ? 320 : 64,
+  ): string {
     const image = this.path(name);
     tool('truncate', '-s', `${sizeMib}M`, image);
     if (type === 'ext4') tool('mkfs.ext4', '-q', '-F', '-L', 'root', image);
@@ -79,7 +104,13 @@ export class Bench implements Disposable {
   }
 
   /** Mounts a part of an image the ordinary way, with the kernel's own tools, to change it. */
-  change(image: string, type: string, offset: number, size: number, populate: (folder: string) => void): void {
+  change(
+    image: string,
+    type: string,
+    offset: number,
+    size: number,
+    populate: (folder: string) => void,
+  ): void {
     const folder = mkdtempSync(this.path('work-'));
     const extra = type === 'xfs' ? ',nouuid' : '';
     tool('mount', '-t', type, '-o', `loop,offset=${offset},sizelimit=${size}${extra}`, image, folder);

@@ -17,14 +17,27 @@ function setUp(bench: Bench, changes: Partial<MountRegistryDeps> = {}) {
   const opener = async (_deps: unknown, { mountId }: { mountId: string }): Promise<OpenMount> => {
     const close = async (options = { force: false }) => {
       await sleep(1);
-      if (state.isBusy && !options.force) throw new SendenseError('MOUNT_BUSY', { mount: mountId, detail: 'test' });
+      if (state.isBusy && !options.force)
+        throw new SendenseError('MOUNT_BUSY', { mount: mountId, detail: 'test' });
       events.push('closed');
     };
     await sleep(1);
-    return { mountId, mountPath: '/', filesystems: [], degraded: false, isLost: () => state.isLost, close, [Symbol.asyncDispose]: close };
+    return {
+      mountId,
+      mountPath: '/',
+      filesystems: [],
+      degraded: false,
+      isLost: () => state.isLost,
+      close,
+      [Symbol.asyncDispose]: close,
+    };
   };
   const registry = new MountRegistry({
-    clock: { now: () => new Date(state.nowMs) }, mountDeps: bench.deps(), max: 2, idleTimeoutMs: HOUR, opener,
+    clock: { now: () => new Date(state.nowMs) },
+    mountDeps: bench.deps(),
+    max: 2,
+    idleTimeoutMs: HOUR,
+    opener,
     onOpened: (session) => void events.push(`opened ${session.backupId}`),
     onClosed: (session, reason) => void events.push(`${reason} ${session.backupId}`),
     ...changes,
@@ -82,7 +95,14 @@ test('limit, removal, loss, shutdown', async () => {
   await registry.closeAll();
   await opening;
   await expect(registry.open(request('e'))).rejects.toMatchObject({ code: 'INTERRUPTED' });
-  expect(events.filter((event) => event !== 'closed')).toEqual(['opened a', 'opened b', 'removed a', 'lost b', 'opened d', 'shutdown d']);
+  expect(events.filter((event) => event !== 'closed')).toEqual([
+    'opened a',
+    'opened b',
+    'removed a',
+    'lost b',
+    'opened d',
+    'shutdown d',
+  ]);
 });
 
 test('a session that cannot be recorded is undone', async () => {
@@ -103,10 +123,18 @@ test('a real mount: expires by itself, and not during a download', async () => {
   const layer = bench.full(image);
   const closed: string[] = [];
   const registry = new MountRegistry({
-    clock: { now: () => new Date() }, mountDeps: bench.deps(), max: 2, idleTimeoutMs: 200,
-    onOpened: () => undefined, onClosed: (_, reason) => void closed.push(reason),
+    clock: { now: () => new Date() },
+    mountDeps: bench.deps(),
+    max: 2,
+    idleTimeoutMs: 200,
+    onOpened: () => undefined,
+    onClosed: (_, reason) => void closed.push(reason),
   });
-  const session = await registry.open({ backupId: 'a', disks: [{ diskIndex: 0, chain: [layer] }], exposeAt: null });
+  const session = await registry.open({
+    backupId: 'a',
+    disks: [{ diskIndex: 0, chain: [layer] }],
+    exposeAt: null,
+  });
   {
     using hold = registry.hold(session.mountId);
     const download = await openDownload(hold.session.mount, '/d/a');

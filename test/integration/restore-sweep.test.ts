@@ -9,12 +9,19 @@ import { Bench, sha256, tool } from './restore-fixtures.ts';
 /** Opens a mount in a process of its own, then kills it and its storage daemon as a power cut would. */
 async function leaveMount(bench: Bench, request: object): Promise<void> {
   const source = new URL('../../src/restore/open-mount.ts', import.meta.url).href;
-  const deps = { runFolder: bench.runFolder, mountFolder: bench.mountFolder, mode: 'loop', overlayLimitBytes: 2 ** 28 };
+  const deps = {
+    runFolder: bench.runFolder,
+    mountFolder: bench.mountFolder,
+    mode: 'loop',
+    overlayLimitBytes: 2 ** 28,
+  };
   const script = `import { openMount } from ${JSON.stringify(source)};
     const logger = { error() {}, warn() {}, info() {} };
     await openMount({ ...${JSON.stringify(deps)}, logger }, ${JSON.stringify(request)});
     console.log('open'); setInterval(() => {}, 1000);`;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   await new Promise((resolve, reject) => {
     child.stdout.once('data', resolve);
     child.once('exit', reject);
@@ -29,7 +36,9 @@ async function leaveMount(bench: Bench, request: object): Promise<void> {
 
 test('what a killed daemon left is removed, a bystander is not', async () => {
   using bench = new Bench();
-  const layer = bench.full(bench.filesystem('a.img', 'ext4', (folder) => writeFileSync(join(folder, 'a'), 'x')));
+  const layer = bench.full(
+    bench.filesystem('a.img', 'ext4', (folder) => writeFileSync(join(folder, 'a'), 'x')),
+  );
   const before = sha256(layer);
   // the same kind of things, not ours
   const foreign = bench.path('foreign');
@@ -55,8 +64,14 @@ test('what a killed daemon left is removed, a bystander is not', async () => {
 
 test('a lost storage daemon is noticed, and the mount can still be closed', async () => {
   using bench = new Bench();
-  const layer = bench.full(bench.filesystem('a.img', 'ext4', (folder) => writeFileSync(join(folder, 'a'), 'x')));
-  const mount = await openMount(bench.deps(), { mountId: 'm', disks: [{ diskIndex: 0, chain: [layer] }], exposeAt: null });
+  const layer = bench.full(
+    bench.filesystem('a.img', 'ext4', (folder) => writeFileSync(join(folder, 'a'), 'x')),
+  );
+  const mount = await openMount(bench.deps(), {
+    mountId: 'm',
+    disks: [{ diskIndex: 0, chain: [layer] }],
+    exposeAt: null,
+  });
   for (const pid of bench.pids()) process.kill(pid, 'SIGKILL');
   await expect.poll(() => mount.isLost()).toBe(true);
   await mount.close({ force: true });

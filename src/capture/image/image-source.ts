@@ -24,7 +24,10 @@ export function imageSource(deps: { readonly daemon: StorageDaemon }): Source {
           open: async () => {
             if (disk.format === 'raw') return rawSpec(disk);
             const node = nodeNames.next();
-            const spec = await openQcow2(deps.daemon, node, disk, { allowBacking: machine.allowBacking, forceShare: machine.isFrozen });
+            const spec = await openQcow2(deps.daemon, node, disk, {
+              allowBacking: machine.allowBacking,
+              forceShare: machine.isFrozen,
+            });
             opened.push(node);
             return spec;
           },
@@ -41,7 +44,12 @@ export function imageSource(deps: { readonly daemon: StorageDaemon }): Source {
   };
 }
 
-const rawSpec = (disk: InspectedDisk): SourceSpec => ({ kind: 'file', path: disk.path, sizeBytes: disk.sizeBytes, hasHoles: !disk.isBlockDevice });
+const rawSpec = (disk: InspectedDisk): SourceSpec => ({
+  kind: 'file',
+  path: disk.path,
+  sizeBytes: disk.sizeBytes,
+  hasHoles: !disk.isBlockDevice,
+});
 
 async function openQcow2(
   daemon: StorageDaemon,
@@ -64,5 +72,10 @@ async function openQcow2(
     await daemon.closeImage(node);
     throw error;
   }
-  return { kind: 'nbd', path: disk.path, sizeBytes: disk.sizeBytes, endpoint: { socketPath: daemon.nbdSocket, exportName } };
+  return {
+    kind: 'nbd',
+    path: disk.path,
+    sizeBytes: disk.sizeBytes,
+    endpoint: { socketPath: daemon.nbdSocket, exportName },
+  };
 }

@@ -18,9 +18,11 @@ export interface InspectedDisk {
  * @throws SOURCE_MISSING, SOURCE_UNREADABLE, SOURCE_SIZE_INVALID, SOURCE_HEADER_REFUSED
  */
 export async function inspectDisk(path: string, format: 'raw' | 'qcow2' | null): Promise<InspectedDisk> {
-  const unreadable = (detail: string, cause?: unknown) => new SendenseError('SOURCE_UNREADABLE', { path, detail }, cause);
+  const unreadable = (detail: string, cause?: unknown) =>
+    new SendenseError('SOURCE_UNREADABLE', { path, detail }, cause);
   const stats = await stat(path).catch((error: unknown) => {
-    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') throw new SendenseError('SOURCE_MISSING', { path }, error);
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR')
+      throw new SendenseError('SOURCE_MISSING', { path }, error);
     throw unreadable(errnoOf(error) ?? messageOf(error), error);
   });
   const isBlockDevice = stats.isBlockDevice();
@@ -36,9 +38,11 @@ export async function inspectDisk(path: string, format: 'raw' | 'qcow2' | null):
     throw new SendenseError('SOURCE_HEADER_REFUSED', { path, detail: messageOf(error) }, error);
   });
   const decided = format ?? (header === null ? 'raw' : 'qcow2');
-  if (decided === 'qcow2' && header === null) throw new SendenseError('SOURCE_HEADER_REFUSED', { path, detail: 'it has no qcow2 header' });
+  if (decided === 'qcow2' && header === null)
+    throw new SendenseError('SOURCE_HEADER_REFUSED', { path, detail: 'it has no qcow2 header' });
   const sizeBytes = decided === 'qcow2' && header !== null ? header.virtualSizeBytes : rawSize;
-  if (sizeBytes === 0 || sizeBytes % SECTOR_BYTES !== 0) throw new SendenseError('SOURCE_SIZE_INVALID', { path, size: sizeBytes });
+  if (sizeBytes === 0 || sizeBytes % SECTOR_BYTES !== 0)
+    throw new SendenseError('SOURCE_SIZE_INVALID', { path, size: sizeBytes });
   return { path, format: decided, sizeBytes, isBlockDevice };
 }
 

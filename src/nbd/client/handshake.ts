@@ -1,7 +1,15 @@
 import type { Socket } from 'node:net';
 import { SendenseError } from '../../base/sendense-error.ts';
 import {
-  BASE_ALLOCATION, CLIENT_FLAGS, infoType, NBD_MAGIC, NbdConnectionLost, OPTION_MAGIC, OPTION_REPLY_MAGIC, option, optionReply,
+  BASE_ALLOCATION,
+  CLIENT_FLAGS,
+  infoType,
+  NBD_MAGIC,
+  NbdConnectionLost,
+  OPTION_MAGIC,
+  OPTION_REPLY_MAGIC,
+  option,
+  optionReply,
 } from './protocol.ts';
 
 export interface HandshakeResult {
@@ -89,10 +97,18 @@ function lengthPrefixed(text: string): Buffer {
  * @param wantAllocation also negotiate structured replies and base:allocation, for block status
  * @throws NbdConnectionLost when it breaks, EXPORT_FAILED when the server refuses the export
  */
-export async function handshake(socket: Socket, exportName: string, wantAllocation: boolean): Promise<HandshakeResult> {
+export async function handshake(
+  socket: Socket,
+  exportName: string,
+  wantAllocation: boolean,
+): Promise<HandshakeResult> {
   const reader = new HandshakeReader(socket);
   const refuse = (detail: string) => new SendenseError('EXPORT_FAILED', { export: exportName, detail });
-  const exchange = async (code: number, payload: Buffer, onReply: (type: number, body: Buffer) => void): Promise<boolean> => {
+  const exchange = async (
+    code: number,
+    payload: Buffer,
+    onReply: (type: number, body: Buffer) => void,
+  ): Promise<boolean> => {
     socket.write(optionRequest(code, payload));
     for (;;) {
       const head = await reader.read(20);
@@ -108,7 +124,8 @@ export async function handshake(socket: Socket, exportName: string, wantAllocati
   };
 
   const greeting = await reader.read(18);
-  if (greeting.readBigUInt64BE(0) !== NBD_MAGIC || greeting.readBigUInt64BE(8) !== OPTION_MAGIC) throw refuse('this is no newstyle NBD server');
+  if (greeting.readBigUInt64BE(0) !== NBD_MAGIC || greeting.readBigUInt64BE(8) !== OPTION_MAGIC)
+    throw refuse('this is no newstyle NBD server');
   const flags = Buffer.alloc(4);
   flags.writeUInt32BE(CLIENT_FLAGS);
   socket.write(flags);
@@ -122,21 +139,26 @@ export async function handshake(socket: Socket, exportName: string, wantAllocati
       count.writeUInt32BE(1);
       const payload = Buffer.concat([lengthPrefixed(exportName), count, lengthPrefixed(BASE_ALLOCATION)]);
       await exchange(option.setMetaContext, payload, (type, body) => {
-        if (type === optionReply.metaContext && body.toString('utf8', 4) === BASE_ALLOCATION) allocationContext = body.readUInt32BE(0);
+        if (type === optionReply.metaContext && body.toString('utf8', 4) === BASE_ALLOCATION)
+          allocationContext = body.readUInt32BE(0);
       });
     }
   }
 
   let sizeBytes = -1;
   let transmissionFlags = 0;
-  const accepted = await exchange(option.go, Buffer.concat([lengthPrefixed(exportName), Buffer.alloc(2)]), (type, body) => {
-    if (type !== optionReply.info || body.readUInt16BE(0) !== infoType.export) return;
-    const size = body.readBigUInt64BE(2);
-    // nbd-server says -1 for what has no size, such as /dev/null
-    if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw refuse(`it claims ${size} bytes`);
-    sizeBytes = Number(size);
-    transmissionFlags = body.readUInt16BE(10);
-  });
+  const accepted = await exchange(
+    option.go,
+    Buffer.concat([lengthPrefixed(exportName), Buffer.alloc(2)]),
+    (type, body) => {
+      if (type !== optionReply.info || body.readUInt16BE(0) !== infoType.export) return;
+      const size = body.readBigUInt64BE(2);
+      // nbd-server says -1 for what has no size, such as /dev/null
+      if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw refuse(`it claims ${size} bytes`);
+      sizeBytes = Number(size);
+      transmissionFlags = body.readUInt16BE(10);
+    },
+  );
   if (!accepted || sizeBytes < 0) throw refuse('the server does not know or does not give this export');
   return { sizeBytes, transmissionFlags, structuredReplies, allocationContext, rest: reader.release() };
 }

@@ -1,7 +1,14 @@
 import { connect, type Socket } from 'node:net';
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
-import { handshake, type HandshakeResult } from './handshake.ts';
-import { command, NbdConnectionLost, NbdReplyError, REQUEST_MAGIC, STATE_ZERO, transmissionFlag } from './protocol.ts';
+import { type HandshakeResult, handshake } from './handshake.ts';
+import {
+  command,
+  NbdConnectionLost,
+  NbdReplyError,
+  REQUEST_MAGIC,
+  STATE_ZERO,
+  transmissionFlag,
+} from './protocol.ts';
 import { ReplyParser, type ReplyTarget } from './reply-parser.ts';
 
 export interface NbdEndpoint {
@@ -44,7 +51,10 @@ export class NbdConnection implements AsyncDisposable {
     this.sizeBytes = negotiated.sizeBytes;
     this.#flags = negotiated.transmissionFlags;
     this.canReportAllocation = negotiated.allocationContext !== null;
-    this.#parser = new ReplyParser((cookie) => this.#pending.get(cookie), (cookie) => this.#pending.delete(cookie));
+    this.#parser = new ReplyParser(
+      (cookie) => this.#pending.get(cookie),
+      (cookie) => this.#pending.delete(cookie),
+    );
     socket.on('data', (bytes: Buffer) => this.#receive(bytes));
     socket.on('error', (error) => this.#lose(error.message));
     socket.on('close', () => this.#lose('the server closed the connection'));
@@ -58,7 +68,10 @@ export class NbdConnection implements AsyncDisposable {
   static async connect(endpoint: NbdEndpoint, options: ConnectOptions = {}): Promise<NbdConnection> {
     const socket = connect({ path: endpoint.socketPath });
     const timeoutMs = options.timeoutMs ?? 10_000;
-    const timer = setTimeout(() => socket.destroy(new Error(`no handshake within ${timeoutMs} ms`)), timeoutMs);
+    const timer = setTimeout(
+      () => socket.destroy(new Error(`no handshake within ${timeoutMs} ms`)),
+      timeoutMs,
+    );
     try {
       // errors of the connection itself reach the handshake's first read
       const negotiated = await handshake(socket, endpoint.exportName, options.wantAllocation ?? false);
@@ -87,7 +100,9 @@ export class NbdConnection implements AsyncDisposable {
 
   /** The buffer must not change until the promise settles. */
   write(offset: number, data: Uint8Array): Promise<void> {
-    return this.#request('write', command.write, offset, data.length, { payload: data }).then(() => undefined);
+    return this.#request('write', command.write, offset, data.length, { payload: data }).then(
+      () => undefined,
+    );
   }
 
   /** Makes a range read as zeros. Never for nbd-server: above 64 MiB it zeroes only the first part. */
@@ -98,7 +113,9 @@ export class NbdConnection implements AsyncDisposable {
   /** Makes everything that was answered before durable, on all connections of this export. */
   flush(): Promise<void> {
     if ((this.#flags & transmissionFlag.flush) === 0) {
-      return Promise.reject(new SendenseError('NBD_PROTOCOL', { endpoint: 'the export', detail: 'it offers no flush' }));
+      return Promise.reject(
+        new SendenseError('NBD_PROTOCOL', { endpoint: 'the export', detail: 'it offers no flush' }),
+      );
     }
     return this.#request('flush', command.flush, 0, 0, {}).then(() => undefined);
   }
@@ -111,7 +128,8 @@ export class NbdConnection implements AsyncDisposable {
       const state = body.readUInt32BE(position + 4);
       extents.push({ length: body.readUInt32BE(position), zero: (state & STATE_ZERO) !== 0 });
     }
-    if (extents.length === 0) throw new SendenseError('NBD_PROTOCOL', { endpoint: 'the export', detail: 'an empty block status' });
+    if (extents.length === 0)
+      throw new SendenseError('NBD_PROTOCOL', { endpoint: 'the export', detail: 'an empty block status' });
     return extents;
   }
 
@@ -199,7 +217,10 @@ function header(type: number, cookie: number, offset: number, length: number): B
 }
 
 /** What an export says of itself; proof that it can be reached. @throws as `connect` */
-export async function probeExport(endpoint: NbdEndpoint, timeoutMs: number): Promise<{ sizeBytes: number; readOnly: boolean }> {
+export async function probeExport(
+  endpoint: NbdEndpoint,
+  timeoutMs: number,
+): Promise<{ sizeBytes: number; readOnly: boolean }> {
   await using connection = await NbdConnection.connect(endpoint, { timeoutMs });
   return { sizeBytes: connection.sizeBytes, readOnly: connection.isReadOnly };
 }

@@ -10,7 +10,15 @@ export const CLIENT_FLAGS = 0x3; // FIXED_NEWSTYLE | NO_ZEROES
 export const option = { abort: 2, go: 7, structuredReply: 8, setMetaContext: 10 } as const;
 export const optionReply = { ack: 1, info: 3, metaContext: 4 } as const;
 export const infoType = { export: 0 } as const;
-export const command = { read: 0, write: 1, disconnect: 2, flush: 3, trim: 4, writeZeroes: 6, blockStatus: 7 } as const;
+export const command = {
+  read: 0,
+  write: 1,
+  disconnect: 2,
+  flush: 3,
+  trim: 4,
+  writeZeroes: 6,
+  blockStatus: 7,
+} as const;
 export const chunk = { none: 0, offsetData: 1, offsetHole: 2, blockStatus: 5 } as const;
 export const CHUNK_FLAG_DONE = 1;
 export const CHUNK_ERROR_BIT = 0x8000;

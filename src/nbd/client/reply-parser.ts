@@ -1,4 +1,10 @@
-import { CHUNK_ERROR_BIT, CHUNK_FLAG_DONE, chunk, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC } from './protocol.ts';
+import {
+  CHUNK_ERROR_BIT,
+  CHUNK_FLAG_DONE,
+  chunk,
+  SIMPLE_REPLY_MAGIC,
+  STRUCTURED_REPLY_MAGIC,
+} from './protocol.ts';
 
 /** What the parser needs to know of a request under way. */
 export interface ReplyTarget {
@@ -74,7 +80,12 @@ export class ReplyParser {
   }
 
   #takeHeader(bytes: Buffer, position: number): number {
-    const wanted = this.#headerFilled < 4 ? 4 : this.#header.readUInt32BE(0) === STRUCTURED_REPLY_MAGIC ? STRUCTURED_HEADER_BYTES : SIMPLE_HEADER_BYTES;
+    const wanted =
+      this.#headerFilled < 4
+        ? 4
+        : this.#header.readUInt32BE(0) === STRUCTURED_REPLY_MAGIC
+          ? STRUCTURED_HEADER_BYTES
+          : SIMPLE_HEADER_BYTES;
     const count = Math.min(bytes.length - position, wanted - this.#headerFilled);
     bytes.copy(this.#header, this.#headerFilled, position, position + count);
     this.#headerFilled += count;
@@ -111,7 +122,8 @@ export class ReplyParser {
     this.#chunkType = this.#header.readUInt16BE(6);
     const length = this.#header.readUInt32BE(16);
     if (this.#chunkType === chunk.offsetData) {
-      if (!target.into || length < 8 || length - 8 > target.into.length) throw new Error('a data chunk of a wrong length');
+      if (!target.into || length < 8 || length - 8 > target.into.length)
+        throw new Error('a data chunk of a wrong length');
       this.#dataPosition = -1; // known after the 8 bytes of offset
       this.#dataLeft = 0;
       this.#sideLeft = 8;
@@ -131,7 +143,8 @@ export class ReplyParser {
     if (this.#chunkType === chunk.offsetData || this.#chunkType === chunk.offsetHole) {
       const start = Number(body.readBigUInt64BE(0)) - target.offset;
       const length = this.#chunkType === chunk.offsetData ? this.#dataAfterSide : body.readUInt32BE(8);
-      if (!target.into || start < 0 || start + length > target.into.length) throw new Error('a data chunk outside its request');
+      if (!target.into || start < 0 || start + length > target.into.length)
+        throw new Error('a data chunk outside its request');
       if (this.#chunkType === chunk.offsetData) {
         this.#dataPosition = start;
         this.#dataLeft = length;

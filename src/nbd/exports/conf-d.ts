@@ -12,7 +12,9 @@ const fill = (template: string, values: Readonly<Record<string, string>>) =>
 function checkValue(path: string): string {
   const hasControl = [...path].some((character) => character.charCodeAt(0) < 0x20);
   if (!path.startsWith('/') || path.includes('\\') || hasControl || path !== path.trim()) {
-    throw new SendenseError('CONFIG_INVALID', { detail: `the path ${JSON.stringify(path)} cannot stand in an nbd-server configuration` });
+    throw new SendenseError('CONFIG_INVALID', {
+      detail: `the path ${JSON.stringify(path)} cannot stand in an nbd-server configuration`,
+    });
   }
   return path;
 }
@@ -36,11 +38,15 @@ export class ConfD {
       if (file.startsWith('backup-')) await rm(join(this.folder, file), { force: true });
     }
     const template = await readFile(new URL('nbd-server.conf', templateFolder), 'utf8');
-    await writeFileDurably(this.baseFile, fill(template, { conf_d: checkValue(this.folder), socket: checkValue(this.#socket) }));
+    await writeFileDurably(
+      this.baseFile,
+      fill(template, { conf_d: checkValue(this.folder), socket: checkValue(this.#socket) }),
+    );
   }
 
   async write(name: string, path: string): Promise<void> {
-    if (!isExportName(name)) throw new SendenseError('INTERNAL', { detail: `export name ${JSON.stringify(name)}` });
+    if (!isExportName(name))
+      throw new SendenseError('INTERNAL', { detail: `export name ${JSON.stringify(name)}` });
     const template = await readFile(new URL('export.conf.template', templateFolder), 'utf8');
     const target = join(this.folder, `${name}.conf`);
     // nbd-server reads dot files too, but nothing that does not end in .conf
@@ -76,7 +82,9 @@ export class ConfD {
 
 /** Keys that nbd-server reads as booleans; anything but `true` and `false` discards the whole configuration. */
 const booleanKeys = new Set(
-  'allowlist copyonwrite duallisten flush force_tls fua multifile oldstyle readonly rotational sparse_cow splice sync temporary trim'.split(' '),
+  'allowlist copyonwrite duallisten flush force_tls fua multifile oldstyle readonly rotational sparse_cow splice sync temporary trim'.split(
+    ' ',
+  ),
 );
 
 /** Why nbd-server would not take this file; null when it would. Pure. */

@@ -4,7 +4,11 @@ import { compactTimestamp } from '../../base/clock.ts';
 export type LayerType = 'full' | 'incremental' | 'differential';
 
 /** As it stands in file and export names. */
-export const layerTypeShort = { full: 'full', incremental: 'incr', differential: 'diff' } as const satisfies Record<LayerType, string>;
+export const layerTypeShort = {
+  full: 'full',
+  incremental: 'incr',
+  differential: 'diff',
+} as const satisfies Record<LayerType, string>;
 
 /** Longest name that operators' tools take, from the seed documents. */
 export const MAX_EXPORT_NAME_CHARACTERS = 63;

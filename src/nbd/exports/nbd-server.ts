@@ -64,12 +64,18 @@ export class NbdServer implements AsyncDisposable {
     this.#watch.unref();
   }
 
-  /** Adds an export and proves with a handshake that it answers with this size. @throws EXPORT_FAILED */
+  /**
+   * Adds an export and proves with a handshake that it answers with this size. Adds that come together share one
+   * reload.
+   * @throws EXPORT_FAILED
+   */
   async add(name: string, path: string, sizeBytes: number): Promise<void> {
+    await this.#confD.write(name, path);
+    this.#exports.set(name, sizeBytes);
     await this.#serial(async () => {
-      await this.#confD.write(name, path);
-      this.#exports.set(name, sizeBytes);
       try {
+        // a reload for somebody else may have come after our file was there
+        if (await this.#answers(name, sizeBytes, 0)) return;
         await this.#publish(name, sizeBytes);
       } catch (error) {
         await this.#forget(name);
@@ -124,15 +130,21 @@ export class NbdServer implements AsyncDisposable {
 
   async #answers(name: string, sizeBytes: number, timeoutMs: number): Promise<boolean> {
     const deadline = Date.now() + timeoutMs;
-    while (Date.now() < deadline) {
-      const found = await probeExport({ socketPath: this.socketPath, exportName: name }, timeoutMs).catch(() => null);
+    for (;;) {
+      const found = await probeExport(
+        { socketPath: this.socketPath, exportName: name },
+        Math.max(timeoutMs, 1_000),
+      ).catch(() => null);
       if (found !== null) {
         if (found.sizeBytes === sizeBytes) return true;
-        throw new SendenseError('EXPORT_FAILED', { export: name, detail: `it has ${found.sizeBytes} bytes instead of ${sizeBytes}` });
+        throw new SendenseError('EXPORT_FAILED', {
+          export: name,
+          detail: `it has ${found.sizeBytes} bytes instead of ${sizeBytes}`,
+        });
       }
+      if (Date.now() >= deadline) return false;
       await sleep(5);
     }
-    return false;
   }
 
   async #quarantine(): Promise<void> {
@@ -163,7 +175,8 @@ export class NbdServer implements AsyncDisposable {
     }
     const deadline = Date.now() + START_TIMEOUT_MS;
     while (!(await this.#parentAnswers())) {
-      if (Date.now() > deadline) throw new SendenseError('TOOL_TIMEOUT', { tool: 'nbd-server', seconds: START_TIMEOUT_MS / 1000 });
+      if (Date.now() > deadline)
+        throw new SendenseError('TOOL_TIMEOUT', { tool: 'nbd-server', seconds: START_TIMEOUT_MS / 1000 });
       await sleep(10);
     }
     this.#pid = Number((await readFile(this.#pidFile, 'utf8')).trim());
@@ -183,10 +196,17 @@ export class NbdServer implements AsyncDisposable {
     if (this.#watch === null || this.#pid === null) return;
     try {
       if (!(await isAlive(this.#pid))) {
-        this.#deps.logger.error({ pid: this.#pid }, 'the nbd-server parent died; starting a new one, transfers go on');
+        this.#deps.logger.error(
+          { pid: this.#pid },
+          'the nbd-server parent died; starting a new one, transfers go on',
+        );
         this.#deps.onNotice('parent_died', `pid ${this.#pid} after ${this.#reloads} reloads`);
         await this.#startParent();
-      } else if (this.#exports.size === 0 && this.#hasStaleNames && Date.now() - this.#idleSince > IDLE_REPLACE_MS) {
+      } else if (
+        this.#exports.size === 0 &&
+        this.#hasStaleNames &&
+        Date.now() - this.#idleSince > IDLE_REPLACE_MS
+      ) {
         await this.#replaceParent();
       }
     } catch (error) {

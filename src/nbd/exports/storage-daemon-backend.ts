@@ -12,7 +12,11 @@ export function storageDaemonBackend(daemon: StorageDaemon): ExportBackend {
       await daemon.openImage(node, writableLayer(layer.path, layer.parents));
       const close = () => daemon.closeImage(node);
       try {
-        await daemon.addExport(node, `x${node}`, { type: 'nbd', exportName: layer.exportName, writable: true });
+        await daemon.addExport(node, `x${node}`, {
+          type: 'nbd',
+          exportName: layer.exportName,
+          writable: true,
+        });
       } catch (error) {
         await close();
         throw error;

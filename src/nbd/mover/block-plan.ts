@@ -7,7 +7,12 @@ export type WorkItem =
   /** Read the block, write what is not zero. Nothing is below it. */
   | { readonly kind: 'copy'; readonly offset: number; readonly length: number }
   /** Read the block, write what differs from the parent. */
-  | { readonly kind: 'compare'; readonly offset: number; readonly length: number; readonly known: KnownContent }
+  | {
+      readonly kind: 'compare';
+      readonly offset: number;
+      readonly length: number;
+      readonly known: KnownContent;
+    }
   /** The source reads as zeros where the parent may not: mask it. */
   | { readonly kind: 'mask'; readonly offset: number; readonly length: number }
   /** Zeros over nothing: only a row. May be any length. */
@@ -25,7 +30,10 @@ export interface ParentView {
  * Turns the source's extents into whole blocks: a block is a hole only when all of it is.
  * @returns ranges on block boundaries, in order, without gaps
  */
-export async function* alignToBlocks(extents: AsyncIterable<SourceExtent>, sizeBytes: number): AsyncGenerator<SourceExtent> {
+export async function* alignToBlocks(
+  extents: AsyncIterable<SourceExtent>,
+  sizeBytes: number,
+): AsyncGenerator<SourceExtent> {
   /** End of what was given out, always on a boundary. */
   let done = 0;
   for await (const extent of extents) {
@@ -47,7 +55,11 @@ export async function* alignToBlocks(extents: AsyncIterable<SourceExtent>, sizeB
 }
 
 /** The work for a full onto a fresh image (no parent) or for a layer above `parent`. */
-export async function* planBlocks(extents: AsyncIterable<SourceExtent>, sizeBytes: number, parent: ParentView | null): AsyncGenerator<WorkItem> {
+export async function* planBlocks(
+  extents: AsyncIterable<SourceExtent>,
+  sizeBytes: number,
+  parent: ParentView | null,
+): AsyncGenerator<WorkItem> {
   for await (const range of alignToBlocks(extents, sizeBytes)) {
     const end = range.offset + range.length;
     for (let offset = range.offset; offset < end; ) {

@@ -25,7 +25,12 @@ export interface BlockReader extends AsyncDisposable {
 
 export type SourceSpec =
   | { readonly kind: 'file'; readonly path: string; readonly sizeBytes: number; readonly hasHoles: boolean }
-  | { readonly kind: 'nbd'; readonly path: string; readonly sizeBytes: number; readonly endpoint: NbdEndpoint };
+  | {
+      readonly kind: 'nbd';
+      readonly path: string;
+      readonly sizeBytes: number;
+      readonly endpoint: NbdEndpoint;
+    };
 
 /** NBD block status is asked for in ranges of this size, the protocol's requests being 32 bits. */
 const STATUS_BYTES = 1024 ** 3;
@@ -73,10 +78,16 @@ async function* whole(length: number): AsyncGenerator<SourceExtent> {
 async function* fileExtents(path: string, sizeBytes: number): AsyncGenerator<SourceExtent> {
   const extents: SourceExtent[] = [];
   // force-share: a running machine holds the image's lock; only the allocation is read here
-  const image = { driver: 'raw', 'read-only': true, 'force-share': true, file: { driver: 'file', filename: path } } as const;
+  const image = {
+    driver: 'raw',
+    'read-only': true,
+    'force-share': true,
+    file: { driver: 'file', filename: path },
+  } as const;
   await mapImage(image, (extent) => {
     const last = extents.at(-1);
-    if (last && last.zero === extent.zero) extents[extents.length - 1] = { ...last, length: last.length + extent.length };
+    if (last && last.zero === extent.zero)
+      extents[extents.length - 1] = { ...last, length: last.length + extent.length };
     else extents.push({ offset: extent.offset, length: extent.length, zero: extent.zero });
   });
   let end = 0;
@@ -98,7 +109,9 @@ async function openNbdReader(spec: SourceSpec & { kind: 'nbd' }): Promise<BlockR
     extents: async function* () {
       for (let offset = 0; offset < sizeBytes; ) {
         const wanted = Math.min(STATUS_BYTES, sizeBytes - offset);
-        const answers = connection.canReportAllocation ? await connection.blockStatus(offset, wanted) : [{ length: wanted, zero: false }];
+        const answers = connection.canReportAllocation
+          ? await connection.blockStatus(offset, wanted)
+          : [{ length: wanted, zero: false }];
         for (const answer of answers) {
           const length = Math.min(answer.length, sizeBytes - offset);
           if (length > 0) yield { offset, length, zero: answer.zero };

@@ -14,7 +14,13 @@ export interface DigestTask {
 }
 
 export type DigestReply =
-  | { readonly id: number; readonly zeroMask: number; readonly differenceMask: number; readonly digest: string | null; readonly failure?: never }
+  | {
+      readonly id: number;
+      readonly zeroMask: number;
+      readonly differenceMask: number;
+      readonly digest: string | null;
+      readonly failure?: never;
+    }
   | { readonly id: number; readonly failure: { readonly errno: string | null; readonly message: string } };
 
 export interface BlockContent {
@@ -40,7 +46,10 @@ export class SlotReadError extends Error {
 export class DigestPool implements AsyncDisposable {
   readonly #bytes: Buffer;
   readonly #workers: Worker[] = [];
-  readonly #waiting = new Map<number, { resolve: (content: BlockContent) => void; reject: (error: Error) => void }>();
+  readonly #waiting = new Map<
+    number,
+    { resolve: (content: BlockContent) => void; reject: (error: Error) => void }
+  >();
   #nextId = 1;
 
   constructor(slotCount: number, workerCount: number) {

@@ -10,7 +10,8 @@ const { slots } = workerData as { slots: SharedArrayBuffer };
 const all = Buffer.from(slots);
 const zeros = Buffer.alloc(STEP_BYTES);
 
-const slotOf = (slot: number, length: number) => all.subarray(slot * BLOCK_BYTES, slot * BLOCK_BYTES + length);
+const slotOf = (slot: number, length: number) =>
+  all.subarray(slot * BLOCK_BYTES, slot * BLOCK_BYTES + length);
 
 /** @returns false when the file ends before the block does */
 function readFully(fd: number, into: Buffer, offset: number): boolean {
@@ -25,11 +26,17 @@ function readFully(fd: number, into: Buffer, offset: number): boolean {
 
 function answer(task: DigestTask): DigestReply {
   const block = slotOf(task.slot, task.length);
-  if (task.fd !== null && !readFully(task.fd, block, task.offset)) return { id: task.id, failure: { errno: null, message: 'the disk ends early' } };
+  if (task.fd !== null && !readFully(task.fd, block, task.offset))
+    return { id: task.id, failure: { errno: null, message: 'the disk ends early' } };
   const zero = zeroMask(block, zeros);
   const isZero = zero === allSteps(task.length);
   const difference = task.otherSlot === null ? 0 : differenceMask(block, slotOf(task.otherSlot, task.length));
-  return { id: task.id, zeroMask: zero, differenceMask: difference, digest: isZero ? null : blake3(block).toString('hex') };
+  return {
+    id: task.id,
+    zeroMask: zero,
+    differenceMask: difference,
+    digest: isZero ? null : blake3(block).toString('hex'),
+  };
 }
 
 parentPort?.on('message', (task: DigestTask) => {
@@ -37,6 +44,9 @@ parentPort?.on('message', (task: DigestTask) => {
     parentPort?.postMessage(answer(task));
   } catch (error) {
     const errno = error instanceof Error && 'code' in error ? String(error.code) : null;
-    parentPort?.postMessage({ id: task.id, failure: { errno, message: String(error) } } satisfies DigestReply);
+    parentPort?.postMessage({
+      id: task.id,
+      failure: { errno, message: String(error) },
+    } satisfies DigestReply);
   }
 });

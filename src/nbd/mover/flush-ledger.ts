@@ -89,7 +89,9 @@ export class FlushLedger {
 
   /** After a lost connection: everything not flushed is handed out again. @returns those items */
   replayUnflushed(): WorkItem[] {
-    const lost = [...this.#entries].filter(([, entry]) => entry.state !== 'flushed').sort(([a], [b]) => a - b);
+    const lost = [...this.#entries]
+      .filter(([, entry]) => entry.state !== 'flushed')
+      .sort(([a], [b]) => a - b);
     for (const [, entry] of lost) {
       if (entry.state === 'done') this.unflushedBytes -= entry.bytes;
       entry.state = 'taken';

@@ -44,7 +44,8 @@ interface MoveDeps {
 }
 
 /** Slots the mover needs: one for each request in flight, and one more each for the parent's block. */
-export const slotsFor = (tuning: TransferTuning, hasParent: boolean): number => tuning.connections * tuning.inFlight * (hasParent ? 2 : 1);
+export const slotsFor = (tuning: TransferTuning, hasParent: boolean): number =>
+  tuning.connections * tuning.inFlight * (hasParent ? 2 : 1);
 
 /**
  * Copies a disk into an export and writes the rows. Changed data is written, changed zeros are written too (the
@@ -52,7 +53,10 @@ export const slotsFor = (tuning: TransferTuning, hasParent: boolean): number => 
  * @throws SOURCE_READ_FAILED, SOURCE_CHANGED_SIZE, LAYER_CORRUPT (a parent), REPOSITORY_FULL, EXPORT_LOST, CANCELLED
  */
 export async function moveDisk(deps: MoveDeps): Promise<void> {
-  const ledger = new FlushLedger(planBlocks(deps.source.extents(), deps.source.sizeBytes, deps.parent), deps.rows);
+  const ledger = new FlushLedger(
+    planBlocks(deps.source.extents(), deps.source.sizeBytes, deps.parent),
+    deps.rows,
+  );
   let failures = 0;
   for (;;) {
     deps.signal.throwIfAborted();
@@ -80,11 +84,15 @@ export async function moveDisk(deps: MoveDeps): Promise<void> {
 }
 
 const asTransient = (error: unknown): boolean =>
-  error instanceof NbdConnectionLost || (error instanceof NbdReplyError && error.errno !== 'ENOSPC') || hasCode(error, 'EXPORT_FAILED');
+  error instanceof NbdConnectionLost ||
+  (error instanceof NbdReplyError && error.errno !== 'ENOSPC') ||
+  hasCode(error, 'EXPORT_FAILED');
 
 function finalError(error: unknown, target: NbdEndpoint): unknown {
-  if (error instanceof NbdReplyError && error.errno === 'ENOSPC') return new SendenseError('REPOSITORY_FULL', { path: target.exportName }, error);
-  if (asTransient(error)) return new SendenseError('EXPORT_LOST', { export: target.exportName, detail: messageOf(error) }, error);
+  if (error instanceof NbdReplyError && error.errno === 'ENOSPC')
+    return new SendenseError('REPOSITORY_FULL', { path: target.exportName }, error);
+  if (asTransient(error))
+    return new SendenseError('EXPORT_LOST', { export: target.exportName, detail: messageOf(error) }, error);
   return error;
 }
 
@@ -106,7 +114,10 @@ async function connectAll(deps: MoveDeps): Promise<NbdConnection[]> {
     const connection = await untilDeadline(deps.signal, () => NbdConnection.connect(deps.target));
     connections.push(connection);
     if (connection.sizeBytes !== deps.source.sizeBytes) {
-      throw new SendenseError('NBD_PROTOCOL', { endpoint: deps.target.exportName, detail: `it has ${connection.sizeBytes} bytes instead of ${deps.source.sizeBytes}` });
+      throw new SendenseError('NBD_PROTOCOL', {
+        endpoint: deps.target.exportName,
+        detail: `it has ${connection.sizeBytes} bytes instead of ${deps.source.sizeBytes}`,
+      });
     }
   }
   return connections;
@@ -124,7 +135,12 @@ class TransferPass {
   #failure: unknown = null;
   #flushing: Promise<void> | null = null;
 
-  constructor(deps: MoveDeps, ledger: FlushLedger, connections: readonly NbdConnection[], onFlushed: () => void) {
+  constructor(
+    deps: MoveDeps,
+    ledger: FlushLedger,
+    connections: readonly NbdConnection[],
+    onFlushed: () => void,
+  ) {
     this.#deps = deps;
     this.#ledger = ledger;
     this.#connections = connections;
@@ -136,7 +152,9 @@ class TransferPass {
     const abort = () => this.#fail(new SendenseError('CANCELLED'));
     signal.addEventListener('abort', abort, { once: true });
     try {
-      const lanes = Array.from({ length: tuning.connections * tuning.inFlight }, (_, lane) => this.#lane(lane));
+      const lanes = Array.from({ length: tuning.connections * tuning.inFlight }, (_, lane) =>
+        this.#lane(lane),
+      );
       await Promise.all(lanes);
       await this.#flushing;
       if (this.#failure === null) await this.#flush();
@@ -163,7 +181,8 @@ class TransferPass {
         const { row, bytes } = await this.#handle(taken, connection, lane);
         this.#ledger.done(taken.sequence, row, bytes);
         this.#deps.progress.processedBytes += taken.isReplay ? 0 : taken.item.length;
-        if (this.#ledger.unflushedBytes >= FLUSH_BYTES || this.#ledger.waiting >= FLUSH_ITEMS) await this.#startFlush();
+        if (this.#ledger.unflushedBytes >= FLUSH_BYTES || this.#ledger.waiting >= FLUSH_ITEMS)
+          await this.#startFlush();
       }
     } catch (error) {
       this.#fail(error);
@@ -189,7 +208,11 @@ class TransferPass {
     });
   }
 
-  async #handle(taken: TakenItem, connection: NbdConnection, lane: number): Promise<{ row: Row | null; bytes: number }> {
+  async #handle(
+    taken: TakenItem,
+    connection: NbdConnection,
+    lane: number,
+  ): Promise<{ row: Row | null; bytes: number }> {
     const { item } = taken;
     const { offset, length } = item;
     switch (item.kind) {
@@ -203,7 +226,14 @@ class TransferPass {
       case 'copy': {
         const content = await this.#readSource(offset, lane, length);
         const data = allSteps(length) & ~content.zeroMask;
-        const bytes = await this.#writeSteps(connection, lane, item, data, 0, taken.isReplay ? content.zeroMask : 0);
+        const bytes = await this.#writeSteps(
+          connection,
+          lane,
+          item,
+          data,
+          0,
+          taken.isReplay ? content.zeroMask : 0,
+        );
         return { row: rowOf(offset, length, content.digest), bytes };
       }
       case 'compare':
@@ -234,11 +264,21 @@ class TransferPass {
       const parentContent = await pool.digest(below, length);
       if (parentContent.digest !== (known.row.b3 ?? null)) {
         const layer = parentLayers[known.layer] ?? 'the parent';
-        throw new SendenseError('LAYER_CORRUPT', { layer, detail: `its content at byte ${offset} is not what was backed up` });
+        throw new SendenseError('LAYER_CORRUPT', {
+          layer,
+          detail: `its content at byte ${offset} is not what was backed up`,
+        });
       }
     }
     const { differenceMask } = await pool.compare(lane, below, length);
-    const bytes = await this.#writeSteps(connection, lane, taken.item, differenceMask & ~content.zeroMask, differenceMask & content.zeroMask, 0);
+    const bytes = await this.#writeSteps(
+      connection,
+      lane,
+      taken.item,
+      differenceMask & ~content.zeroMask,
+      differenceMask & content.zeroMask,
+      0,
+    );
     return { row: rowOf(offset, length, content.digest), bytes };
   }
 
@@ -270,7 +310,8 @@ class TransferPass {
   }
 
   async #writeZeros(connection: NbdConnection, offset: number, length: number): Promise<void> {
-    if (this.#deps.tuning.canWriteZeroes && connection.canWriteZeroes) await connection.writeZeroes(offset, length);
+    if (this.#deps.tuning.canWriteZeroes && connection.canWriteZeroes)
+      await connection.writeZeroes(offset, length);
     else await connection.write(offset, this.#zeros.subarray(0, length));
     this.#deps.progress.writtenBytes += length;
   }

@@ -10,7 +10,11 @@ export interface MoverSpec {
   readonly target: NbdEndpoint;
   readonly tuning: TransferTuning;
   /** Row files and names of the parent layers, newest first; null for a full. */
-  readonly parent: { readonly rowFiles: readonly string[]; readonly layers: readonly string[]; readonly sizeBytes: number } | null;
+  readonly parent: {
+    readonly rowFiles: readonly string[];
+    readonly layers: readonly string[];
+    readonly sizeBytes: number;
+  } | null;
   /** Where the rows go. */
   readonly rowFile: string;
   /** Where the map of written steps goes. */

@@ -50,7 +50,8 @@ export class ParentRows implements AsyncDisposable {
       const row = await cursor.at(offset);
       if (row === null || row.offset >= offset + length) continue;
       const isExact = row.offset === offset && row.size === length;
-      const isInsideZero = row.zero === true && row.offset <= offset && row.offset + row.size >= offset + length;
+      const isInsideZero =
+        row.zero === true && row.offset <= offset && row.offset + row.size >= offset + length;
       return isExact || isInsideZero ? { row, layer } : null;
     }
     return null;

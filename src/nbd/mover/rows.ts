@@ -1,7 +1,7 @@
 import { createReadStream, createWriteStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { finished, pipeline } from 'node:stream/promises';
 import { createZstdCompress, createZstdDecompress } from 'node:zlib';
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
@@ -76,11 +76,14 @@ export class RowWriter {
  * @throws FORMAT_INVALID when it is no whole row file, FORMAT_TOO_NEW
  */
 export async function* readRows(path: string): AsyncGenerator<Row> {
-  const invalid = (detail: string, cause?: unknown) => new SendenseError('FORMAT_INVALID', { path, detail }, cause);
+  const invalid = (detail: string, cause?: unknown) =>
+    new SendenseError('FORMAT_INVALID', { path, detail }, cause);
   const file = createReadStream(path);
   const text = createZstdDecompress();
   // a read error must end the line reader too
-  const piped = pipeline(file, text).catch((error: unknown) => text.destroy(error instanceof Error ? error : undefined));
+  const piped = pipeline(file, text).catch((error: unknown) =>
+    text.destroy(error instanceof Error ? error : undefined),
+  );
   let sawHeader = false;
   let sawFooter = false;
   let end = 0;
@@ -110,7 +113,8 @@ export async function* readRows(path: string): AsyncGenerator<Row> {
 /** By hand and not with a schema: a big disk has millions of rows. */
 function parseRow(text: string): Row {
   const { offset, size, b3, zero } = JSON.parse(text) as Record<string, unknown>;
-  const isPlace = Number.isSafeInteger(offset) && Number.isSafeInteger(size) && Number(offset) >= 0 && Number(size) > 0;
+  const isPlace =
+    Number.isSafeInteger(offset) && Number.isSafeInteger(size) && Number(offset) >= 0 && Number(size) > 0;
   if (!isPlace) throw new Error('a row without a place');
   const place = { offset: Number(offset), size: Number(size) };
   if (zero === true && b3 === undefined) return { ...place, zero };

@@ -9,7 +9,10 @@ export class WrittenMap {
   readonly bits: Uint8Array;
 
   constructor(sizeBytesOrBits: number | Uint8Array) {
-    this.bits = typeof sizeBytesOrBits === 'number' ? new Uint8Array(Math.ceil(sizeBytesOrBits / STEP_BYTES / 8)) : sizeBytesOrBits;
+    this.bits =
+      typeof sizeBytesOrBits === 'number'
+        ? new Uint8Array(Math.ceil(sizeBytesOrBits / STEP_BYTES / 8))
+        : sizeBytesOrBits;
   }
 
   mark(offset: number, length: number): void {
@@ -42,6 +45,7 @@ export class WrittenMap {
 
   #each(offset: number, length: number, visit: (byte: number, bit: number) => void): void {
     const last = Math.ceil((offset + length) / STEP_BYTES);
-    for (let step = Math.floor(offset / STEP_BYTES); step < last; step += 1) visit(step >> 3, 1 << (step & 7));
+    for (let step = Math.floor(offset / STEP_BYTES); step < last; step += 1)
+      visit(step >> 3, 1 << (step & 7));
   }
 }
