@@ -47,6 +47,8 @@ async function main(): Promise<void> {
   })();
   const ownerId = ownerIdOf(paths.home);
   markChildren(ownerId);
+  // layers and rows are for the daemon's own group at most
+  process.umask(0o027);
   const onStep = crashAt(process.env['SENDENSE_CRASH_AT']);
   const moverFile = fileURLToPath(new URL('./sendense-mover.js', import.meta.url));
   const appliance = await startAppliance({

@@ -26,7 +26,7 @@ export async function createOverlay(
   const bounded = {
     driver: 'raw',
     'read-only': false,
-
+    size: boundBytes,
     file: { driver: 'file', filename: path },
   } as const;
   const overlay = {

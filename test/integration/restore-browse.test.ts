@@ -17,7 +17,7 @@ import { pipeline } from 'node:stream/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openDownload } from '../../src/restore/download.ts';
 import { listFiles } from '../../src/restore/list-files.ts';
-import { type OpenMount, openMount } from '../../src/restore/open-mount.ts';
+import type { OpenMount } from '../../src/restore/open-mount.ts';
 import { Bench, openFds, tool } from './restore-fixtures.ts';
 
 const FILES = 20_000;
@@ -101,17 +101,17 @@ beforeAll(async () => {
   });
   const first = { diskIndex: 0, chain: [bench.full(image, 'a.qcow2')] };
   const second = { diskIndex: 1, chain: [bench.full(other, 'b.qcow2')] };
-  one = await openMount(bench.deps(), { mountId: 'one', disks: [first], exposeAt: null });
-  two = await openMount(bench.deps(), { mountId: 'two', disks: [first, second], exposeAt: null });
+  one = await bench.open({ mountId: 'one', disks: [first], exposeAt: null });
+  two = await bench.open({ mountId: 'two', disks: [first, second], exposeAt: null });
 }, 120_000);
 
 afterAll(async () => {
   try {
-    await one.close();
-    await two.close();
+    await one?.close();
+    await two?.close();
     expect(bench.leftovers()).toEqual([]);
   } finally {
-    bench[Symbol.dispose]();
+    await bench[Symbol.asyncDispose]();
   }
 });
 

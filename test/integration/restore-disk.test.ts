@@ -46,7 +46,7 @@ const asked = (
 });
 
 test('raw and qcow2 are the disk, byte by byte', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const { image, chain } = makeChain(bench);
   const before = chain.map(sha256);
   const fractions: number[] = [];
@@ -69,7 +69,7 @@ test('raw and qcow2 are the disk, byte by byte', async () => {
 });
 
 test('where it must not write', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const { image, chain } = makeChain(bench);
   mkdirSync(bench.path('repository/sub'), { recursive: true });
   mkdirSync(bench.path('alias'));
@@ -113,7 +113,7 @@ test('where it must not write', async () => {
 });
 
 test('cancelled, damaged, full: the old file stays and no part of a new one', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const { chain } = makeChain(bench);
   writeFileSync(bench.path('there'), 'precious');
   const failing = async (request: RestoreDiskRequest, code: string) => {

@@ -4,7 +4,12 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import type { OpenMountDeps } from '../../src/restore/open-mount.ts';
+import {
+  type MountRequest,
+  type OpenMount,
+  openMount,
+  type OpenMountDeps,
+} from '../../src/restore/open-mount.ts';
 
 export const MIB = 1024 * 1024;
 
@@ -18,7 +23,8 @@ export function tool(name: string, ...args: string[]): string {
 }
 
 /** A folder of its own and the certainty that nothing in it survives the test. */
-export class Bench implements Disposable {
+export class Bench implements AsyncDisposable {
+  readonly #mounts: OpenMount[] = [];
   readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'sr-')));
   readonly runFolder = this.path('run');
   readonly mountFolder = this.path('mnt');
@@ -42,6 +48,13 @@ export class Bench implements Disposable {
       overlayLimitBytes: 256 * MIB,
       ...changes,
     };
+  }
+
+  /** What is opened here is closed at the end also when the test forgot or failed. */
+  async open(request: MountRequest, changes: Partial<OpenMountDeps> = {}): Promise<OpenMount> {
+    const mount = await openMount(this.deps(changes), request);
+    this.#mounts.push(mount);
+    return mount;
   }
 
   /** Mounts, loop devices, processes, and entries below the run and mount folders that still exist. */
@@ -75,8 +88,8 @@ export class Bench implements Disposable {
       });
   }
 
-  [Symbol.dispose](): void {
-    for (const pid of this.pids()) process.kill(pid, 'SIGKILL');
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const mount of this.#mounts) await mount.close({ force: true });
     const points = readFileSync('/proc/self/mountinfo', 'utf8')
       .split('\n')
       .map((line) => line.split(' ')[4] ?? '');

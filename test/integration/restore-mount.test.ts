@@ -1,7 +1,7 @@
 import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { openMount } from '../../src/restore/open-mount.ts';
+import type { OpenMount } from '../../src/restore/open-mount.ts';
 import { Bench, MIB, sha256, tool } from './restore-fixtures.ts';
 
 const single = (mountId: string, chain: string[], exposeAt: string | null = null) => ({
@@ -39,11 +39,11 @@ function gptDisk(bench: Bench): string {
 }
 
 test('a GPT disk: each partition has its status, all layers stay as they are', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const layer = bench.full(gptDisk(bench));
   const before = sha256(layer);
   const started = performance.now();
-  const mount = await openMount(bench.deps(), single('m', [layer]));
+  const mount = await bench.open(single('m', [layer]));
   expect(performance.now() - started).toBeLessThan(1000);
   expect(
     mount.filesystems.map(({ key, status, fsType, offsetBytes }) => [key, status, fsType, offsetBytes / MIB]),
@@ -70,7 +70,7 @@ test('a GPT disk: each partition has its status, all layers stay as they are', a
 });
 
 test('an MBR disk with a logical partition', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const disk = bench.path('mbr.img');
   tool('truncate', '-s', '100M', disk);
   writeFileSync(
@@ -87,7 +87,7 @@ test('an MBR disk with a logical partition', async () => {
       writeFileSync(join(folder, 'which'), text),
     );
   }
-  await using mount = await openMount(bench.deps(), single('m', [bench.full(disk)]));
+  await using mount = await bench.open(single('m', [bench.full(disk)]));
   const seen = mount.filesystems.map(({ key, mountPath }) => [
     key,
     readFileSync(join(mountPath ?? '', 'which'), 'utf8'),
@@ -103,19 +103,21 @@ test('an MBR disk with a logical partition', async () => {
 test.each(['ext4', 'xfs'] as const)(
   '%s without partitions: newest and oldest restore point at once',
   async (type) => {
-    using bench = new Bench();
+    await using bench = new Bench();
     const image = bench.filesystem('disk.img', type, (folder) => writeFileSync(join(folder, 'a'), 'old'));
     const full = bench.full(image);
     bench.change(image, type, 0, statSync(image).size, (folder) => writeFileSync(join(folder, 'a'), 'new'));
     const incremental = bench.incremental(image, full, 'inc.qcow2');
     const before = [full, incremental].map(sha256);
     const [newest, oldest] = await Promise.all([
-      openMount(bench.deps(), single('newest', [incremental, full])),
-      openMount(bench.deps(), single('oldest', [full])),
+      bench.open(single('newest', [incremental, full])),
+      bench.open(single('oldest', [full])),
     ]);
-    expect(newest.filesystems).toMatchObject([
-      { key: 'disk0', partitionNumber: null, status: 'mounted', degraded: null },
-    ]);
+    for (const { filesystems } of [newest, oldest]) {
+      expect(filesystems).toMatchObject([
+        { key: 'disk0', partitionNumber: null, status: 'mounted', degraded: null },
+      ]);
+    }
     expect(readFileSync(join(newest.mountPath, 'disk0/a'), 'utf8')).toBe('new');
     expect(readFileSync(join(oldest.mountPath, 'disk0/a'), 'utf8')).toBe('old');
     await Promise.all([newest.close(), oldest.close()]);
@@ -143,7 +145,7 @@ function dirtyImage(bench: Bench, type: 'ext4' | 'xfs'): string {
 test.each(['ext4', 'xfs'] as const)(
   'the journal of a crashed %s is replayed, the layer is not touched',
   async (type) => {
-    using bench = new Bench();
+    await using bench = new Bench();
     const image = dirtyImage(bench, type);
     const layer = bench.full(image);
     const before = sha256(layer);
@@ -162,7 +164,7 @@ test.each(['ext4', 'xfs'] as const)(
     const unreplayed = readdirSync(bare).includes('many') ? readdirSync(join(bare, 'many')).length : 0;
     tool('umount', bare);
     expect(unreplayed).toBeLessThan(300);
-    await using mount = await openMount(bench.deps(), single('m', [layer]));
+    await using mount = await bench.open(single('m', [layer]));
     expect(mount.degraded).toBe(false);
     const many = join(mount.mountPath, 'disk0/many');
     expect(readdirSync(many)).toHaveLength(300);
@@ -175,7 +177,7 @@ test.each(['ext4', 'xfs'] as const)(
 );
 
 test('a journal that cannot be replayed is said to be so', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const image = dirtyImage(bench, 'ext4');
   const first = /\(0(?:-\d+)?\):(\d+)/.exec(tool('debugfs', '-R', 'stat <8>', image))?.[1];
   const blockSize = Number(/Block size:\s+(\d+)/.exec(tool('dumpe2fs', '-h', image))?.[1]);
@@ -189,20 +191,20 @@ test('a journal that cannot be replayed is said to be so', async () => {
     'conv=notrunc',
     'status=none',
   );
-  await using mount = await openMount(bench.deps(), single('m', [bench.full(image)]));
+  await using mount = await bench.open(single('m', [bench.full(image)]));
   expect(mount.degraded).toBe(true);
   expect(mount.filesystems[0]).toMatchObject({ status: 'mounted', degraded: 'journal not replayed' });
 });
 
 test('replay never writes more than the limit', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const layer = bench.full(dirtyImage(bench, 'xfs'));
-  const mount = await openMount(bench.deps({ overlayLimitBytes: MIB }), single('m', [layer])).catch(
-    (error: unknown) => error,
-  );
+  const mount = await bench
+    .open(single('m', [layer]), { overlayLimitBytes: MIB })
+    .catch((error: unknown) => error);
   if (mount instanceof Error) expect(mount).toMatchObject({ code: 'MOUNT_FAILED' });
   else {
-    await using open = mount as Awaited<ReturnType<typeof openMount>>;
+    await using open = mount as OpenMount;
     expect(open.degraded).toBe(true);
     const overlay = statSync(join(bench.runFolder, 'mounts/m/disk0.qcow2'));
     expect(overlay.blocks * 512).toBeLessThanOrEqual(MIB);
@@ -212,7 +214,7 @@ test('replay never writes more than the limit', async () => {
 });
 
 test('nothing to mount: MOUNT_FAILED, and nothing stays', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const image = bench.path('noise.img');
   tool('dd', 'if=/dev/urandom', `of=${image}`, 'bs=1M', 'count=8', 'status=none');
   writeFileSync(bench.path('broken'), Buffer.alloc(4096));
@@ -225,13 +227,13 @@ test('nothing to mount: MOUNT_FAILED, and nothing stays', async () => {
     [[bench.path('broken')], 'LAYER_REFUSED'],
     [[bench.path('absent')], 'CHAIN_PARENT_MISSING'],
   ] as const) {
-    await expect(openMount(bench.deps(), single('m', [...chain]))).rejects.toMatchObject({ code });
+    await expect(bench.open(single('m', [...chain]))).rejects.toMatchObject({ code });
     expect(bench.leftovers()).toEqual([]);
   }
 });
 
 test('a damaged file system is listed as failed beside a good one', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const good = bench.filesystem('good.img', 'ext4', (folder) => writeFileSync(join(folder, 'a'), 'good'));
   const bad = bench.filesystem('bad.img', 'xfs', () => undefined);
   // everything but the superblock
@@ -249,7 +251,7 @@ test('a damaged file system is listed as failed beside a good one', async () => 
     { diskIndex: 0, chain: [bench.full(good, 'g.qcow2')] },
     { diskIndex: 3, chain: [bench.full(bad, 'b.qcow2')] },
   ];
-  await using mount = await openMount(bench.deps(), { mountId: 'm', disks, exposeAt: null });
+  await using mount = await bench.open({ mountId: 'm', disks, exposeAt: null });
   expect(mount.filesystems).toMatchObject([
     { key: 'disk0', status: 'mounted' },
     { key: 'disk3', status: 'failed', mountPath: null },
@@ -260,11 +262,11 @@ test('a damaged file system is listed as failed beside a good one', async () => 
 });
 
 test('shown at the place the operator named, and gone from it at the end', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const layer = bench.full(
     bench.filesystem('a.img', 'ext4', (folder) => writeFileSync(join(folder, 'a'), 'x')),
   );
-  const one = await openMount(bench.deps(), single('one', [layer], bench.path('new')));
+  const one = await bench.open(single('one', [layer], bench.path('new')));
   expect(readFileSync(bench.path('new/a'), 'utf8')).toBe('x');
   expect(() => writeFileSync(bench.path('new/b'), '')).toThrow(/EROFS/);
   expect(readFileSync('/proc/self/mounts', 'utf8')).toMatch(
@@ -272,14 +274,14 @@ test('shown at the place the operator named, and gone from it at the end', async
   );
   mkdirSync(bench.path('empty'));
   const disks = [0, 1].map((diskIndex) => ({ diskIndex, chain: [layer] }));
-  const two = await openMount(bench.deps(), { mountId: 'two', disks, exposeAt: bench.path('empty') });
+  const two = await bench.open({ mountId: 'two', disks, exposeAt: bench.path('empty') });
   expect(readFileSync(bench.path('empty/disk1/a'), 'utf8')).toBe('x');
   await one.close();
   await two.close();
   expect(readdirSync(bench.folder)).not.toContain('new');
   expect(readdirSync(bench.path('empty'))).toEqual([]);
   for (const place of ['relative', bench.path('full.qcow2'), bench.path('no/where'), bench.folder]) {
-    await expect(openMount(bench.deps(), single('m', [layer], place))).rejects.toMatchObject({
+    await expect(bench.open(single('m', [layer], place))).rejects.toMatchObject({
       code: 'OUTPUT_INVALID',
     });
   }
@@ -287,18 +289,18 @@ test('shown at the place the operator named, and gone from it at the end', async
 });
 
 test('a mount in use is busy until it is free, or forced', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const layer = bench.full(
     bench.filesystem('a.img', 'ext4', (folder) => writeFileSync(join(folder, 'a'), 'x')),
   );
-  const mount = await openMount(bench.deps(), single('m', [layer]));
+  const mount = await bench.open(single('m', [layer]));
   const fd = openSync(join(mount.mountPath, 'disk0/a'), 'r');
   await expect(mount.close()).rejects.toMatchObject({ code: 'MOUNT_BUSY' });
   expect(readFileSync(join(mount.mountPath, 'disk0/a'), 'utf8')).toBe('x');
   closeSync(fd);
   await mount.close();
   expect(bench.leftovers()).toEqual([]);
-  const again = await openMount(bench.deps(), single('m', [layer]));
+  const again = await bench.open(single('m', [layer]));
   const held = openSync(join(again.mountPath, 'disk0/a'), 'r');
   await again.close({ force: true });
   closeSync(held);
@@ -306,10 +308,10 @@ test('a mount in use is busy until it is free, or forced', async () => {
 });
 
 test('without the nbd module, kernel-nbd falls back to loop', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const layer = bench.full(
     bench.filesystem('a.img', 'ext4', (folder) => writeFileSync(join(folder, 'a'), 'x')),
   );
-  await using mount = await openMount(bench.deps({ mode: 'kernel-nbd' }), single('m', [layer]));
+  await using mount = await bench.open(single('m', [layer]), { mode: 'kernel-nbd' });
   expect(readFileSync(join(mount.mountPath, 'disk0/a'), 'utf8')).toBe('x');
 });

@@ -47,7 +47,7 @@ function setUp(bench: Bench, changes: Partial<MountRegistryDeps> = {}) {
 const request = (backupId: string) => ({ backupId, disks: [], exposeAt: null });
 
 test('an idle mount expires, one in use does not', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const { registry, events, state } = setUp(bench);
   const a = await registry.open(request('a'));
   const b = await registry.open(request('b'));
@@ -78,7 +78,7 @@ test('an idle mount expires, one in use does not', async () => {
 });
 
 test('limit, removal, loss, shutdown', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const { registry, events, state } = setUp(bench);
   const results = await Promise.allSettled(['a', 'b', 'c'].map((id) => registry.open(request(id))));
   expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected']);
@@ -106,7 +106,7 @@ test('limit, removal, loss, shutdown', async () => {
 });
 
 test('a session that cannot be recorded is undone', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const { registry, events } = setUp(bench, { onOpened: () => Promise.reject(new Error('catalogue')) });
   await expect(registry.open(request('a'))).rejects.toThrow('catalogue');
   expect([registry.list(), events]).toEqual([[], ['closed']]);
@@ -114,7 +114,7 @@ test('a session that cannot be recorded is undone', async () => {
 });
 
 test('a real mount: expires by itself, and not during a download', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const image = bench.filesystem('a.img', 'ext4', (folder) => {
     mkdirSync(join(folder, 'd'));
     writeFileSync(join(folder, 'd/a'), Buffer.alloc(4_000_000, 7));

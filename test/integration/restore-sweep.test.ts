@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { openMount } from '../../src/restore/open-mount.ts';
 import { sweepMounts } from '../../src/restore/sweep-mounts.ts';
 import { Bench, sha256, tool } from './restore-fixtures.ts';
 
@@ -35,7 +34,7 @@ async function leaveMount(bench: Bench, request: object): Promise<void> {
 }
 
 test('what a killed daemon left is removed, a bystander is not', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const layer = bench.full(
     bench.filesystem('a.img', 'ext4', (folder) => writeFileSync(join(folder, 'a'), 'x')),
   );
@@ -63,11 +62,11 @@ test('what a killed daemon left is removed, a bystander is not', async () => {
 });
 
 test('a lost storage daemon is noticed, and the mount can still be closed', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const layer = bench.full(
     bench.filesystem('a.img', 'ext4', (folder) => writeFileSync(join(folder, 'a'), 'x')),
   );
-  const mount = await openMount(bench.deps(), {
+  const mount = await bench.open({
     mountId: 'm',
     disks: [{ diskIndex: 0, chain: [layer] }],
     exposeAt: null,
@@ -79,7 +78,7 @@ test('a lost storage daemon is noticed, and the mount can still be closed', asyn
 });
 
 test('folders that do not exist yet are nothing to sweep', async () => {
-  using bench = new Bench();
+  await using bench = new Bench();
   const deps = bench.deps({ runFolder: bench.path('no'), mountFolder: bench.path('neither') });
   expect(await sweepMounts(deps)).toEqual({ mounts: 0, loops: 0, folders: 0 });
 });
