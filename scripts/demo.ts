@@ -1,8 +1,25 @@
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { bin, TestAppliance } from '../test/support/appliance.ts';
-import { bytesOf, fillFolder, insideDisk, makeGptDisk, makePlainDisk, sh, sha256 } from '../test/support/guest-disk.ts';
+import {
+  bytesOf,
+  fillFolder,
+  insideDisk,
+  makeGptDisk,
+  makePlainDisk,
+  sh,
+  sha256,
+} from '../test/support/guest-disk.ts';
 
 const keep = process.argv.includes('--keep');
 const started = performance.now();
@@ -33,7 +50,15 @@ const diskA = join(work, 'a.img');
 const diskB = join(work, 'b.img');
 
 function backUp(type: string): string {
-  const answer = appliance.json<{ backup_id: string }>('backup', 'start', '--vm', 'shop', '--type', type, '--wait');
+  const answer = appliance.json<{ backup_id: string }>(
+    'backup',
+    'start',
+    '--vm',
+    'shop',
+    '--type',
+    type,
+    '--wait',
+  );
   copyFileSync(diskA, `${diskA}.${answer.backup_id}`);
   copyFileSync(diskB, `${diskB}.${answer.backup_id}`);
   return answer.backup_id;
@@ -54,7 +79,9 @@ async function main(): Promise<void> {
   step('Full backup');
   const full = backUp('full');
   step('Changing about 5 % of the files');
-  insideDisk(diskA, ext4, (root) => writeFileSync(join(root, 'var', 'www', 'file-30.dat'), bytesOf('changed', 3_000_000)));
+  insideDisk(diskA, ext4, (root) =>
+    writeFileSync(join(root, 'var', 'www', 'file-30.dat'), bytesOf('changed', 3_000_000)),
+  );
   insideDisk(diskA, xfs, (root) => fillFolder(join(root, 'srv', 'data', 'new'), 'new', 4, 1_000_000));
   step('Incremental backup');
   const second = backUp('incremental');
@@ -63,7 +90,17 @@ async function main(): Promise<void> {
     for (let index = 10; index < 20; index += 1) unlinkSync(join(root, 'var', 'www', `file-${index}.dat`));
     sh('fallocate', '-p', '-o', '0', '-l', '524288', join(root, 'var', 'www', 'file-59.dat'));
   });
-  insideDisk(diskB, plain, (root) => sh('dd', 'if=/dev/zero', `of=${join(root, 'home', 'file-39.dat')}`, 'bs=64k', 'count=8', 'conv=notrunc', 'status=none'));
+  insideDisk(diskB, plain, (root) =>
+    sh(
+      'dd',
+      'if=/dev/zero',
+      `of=${join(root, 'home', 'file-39.dat')}`,
+      'bs=64k',
+      'count=8',
+      'conv=notrunc',
+      'status=none',
+    ),
+  );
   step('Incremental backup');
   const third = backUp('incremental');
   step('The chain, layer by layer');
@@ -72,11 +109,29 @@ async function main(): Promise<void> {
   const newest = appliance.json<{ mount_id: string }>('backup', 'mount', '--backup-id', third);
   const oldest = appliance.json<{ mount_id: string }>('backup', 'mount', '--backup-id', full);
   step('Listing a folder of the newest');
-  indent(appliance.ctl('mount', 'files', newest.mount_id, '--path', '/disk0-p1/var/www').stdout.split('\n').slice(0, 6).join('\n'));
+  indent(
+    appliance
+      .ctl('mount', 'files', newest.mount_id, '--path', '/disk0-p1/var/www')
+      .stdout.split('\n')
+      .slice(0, 6)
+      .join('\n'),
+  );
   step('Extracting a file from each and comparing with what was written');
-  for (const [id, expected] of [[full, bytesOf('www/30', Math.floor((30 / 59) * 2_000_000))], [third, bytesOf('changed', 3_000_000)]] as const) {
+  for (const [id, expected] of [
+    [full, bytesOf('www/30', Math.floor((30 / 59) * 2_000_000))],
+    [third, bytesOf('changed', 3_000_000)],
+  ] as const) {
     const output = join(work, `extracted-${id}`);
-    const result = appliance.ctl('backup', 'extract', '--backup-id', id, '--file', '/var/www/file-30.dat', '--output', output);
+    const result = appliance.ctl(
+      'backup',
+      'extract',
+      '--backup-id',
+      id,
+      '--file',
+      '/var/www/file-30.dat',
+      '--output',
+      output,
+    );
     must(result.code === 0, result.stderr);
     must(sha256(readFileSync(output)) === sha256(expected), `the file out of ${id} is another one`);
   }
@@ -87,7 +142,16 @@ async function main(): Promise<void> {
   unlinkSync(diskB);
   step('Restoring both disks whole and comparing bit for bit with the last state');
   for (const [index, disk] of [diskA, diskB].entries()) {
-    const result = appliance.ctl('restore', 'disk', '--backup-id', third, '--disk', String(index), '--output', disk);
+    const result = appliance.ctl(
+      'restore',
+      'disk',
+      '--backup-id',
+      third,
+      '--disk',
+      String(index),
+      '--output',
+      disk,
+    );
     must(result.code === 0, result.stderr);
     sh('cmp', disk, `${disk}.${third}`);
   }
@@ -101,14 +165,21 @@ async function main(): Promise<void> {
     }
   }
   step('');
-  console.log(`\nAll restore points are identical to the disks at their time. ${((performance.now() - started) / 1000).toFixed(1)} s in all.`);
+  console.log(
+    `\nAll restore points are identical to the disks at their time. ${((performance.now() - started) / 1000).toFixed(1)} s in all.`,
+  );
 }
 
 try {
   await main();
-  if (keep) console.log(`\nThe daemon still runs (pid ${appliance.pid}). Look around with\n  ${bin('sendense-ctl')} --home ${home} backup list\nand when done:  kill ${appliance.pid}; rm -r ${work}`);
+  if (keep)
+    console.log(
+      `\nThe daemon still runs (pid ${appliance.pid}). Look around with\n  ${bin('sendense-ctl')} --home ${home} backup list\nand when done:  kill ${appliance.pid}; rm -r ${work}`,
+    );
 } catch (error) {
-  console.error(`\nThe demo failed: ${error instanceof Error ? error.message : error}\n${existsSync(appliance.logFile) ? appliance.log() : ''}`);
+  console.error(
+    `\nThe demo failed: ${error instanceof Error ? error.message : error}\n${existsSync(appliance.logFile) ? appliance.log() : ''}`,
+  );
   process.exitCode = 1;
 } finally {
   if (!keep || process.exitCode === 1) {

@@ -1,4 +1,12 @@
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -7,10 +15,22 @@ import { bytesOf, sh } from '../support/guest-disk.ts';
 
 const MIB = 1024 * 1024;
 const steps = [
-  'before-hook', 'layer-created', 'export-opened', 'transferred', 'export-closed', 'after-hook', 'layer-sealed', 'layer-named', 'sidecar-written', 'manifest-written', 'catalogued',
+  'before-hook',
+  'layer-created',
+  'export-opened',
+  'transferred',
+  'export-closed',
+  'after-hook',
+  'layer-sealed',
+  'layer-named',
+  'sidecar-written',
+  'manifest-written',
+  'catalogued',
 ];
 /** Each step before and after its effect; `:2` is the second disk's. */
-const points = steps.flatMap((step) => [`intent:${step}`, `fact:${step}`]).concat(['fact:layer-named:2', 'intent:sidecar-written:2', 'fact:transferred:2']);
+const points = steps
+  .flatMap((step) => [`intent:${step}`, `fact:${step}`])
+  .concat(['fact:layer-named:2', 'intent:sidecar-written:2', 'fact:transferred:2']);
 
 describe('a daemon killed at any step', () => {
   const work = mkdtempSync(join(tmpdir(), 'sd-crash-'));
@@ -23,8 +43,28 @@ describe('a daemon killed at any step', () => {
     writeFileSync(disk('a'), bytesOf('a', 4 * MIB));
     writeFileSync(disk('b'), bytesOf('b', 3 * MIB + 512));
     await appliance.start();
-    appliance.json('vm', 'add', 'm', '--disk', disk('a'), '--disk', disk('b'), '--before', `touch ${frozen}`, '--after', `rm -f ${frozen}`);
-    first = appliance.json<{ backup_id: string }>('backup', 'start', '--vm', 'm', '--type', 'full', '--wait').backup_id;
+    appliance.json(
+      'vm',
+      'add',
+      'm',
+      '--disk',
+      disk('a'),
+      '--disk',
+      disk('b'),
+      '--before',
+      `touch ${frozen}`,
+      '--after',
+      `rm -f ${frozen}`,
+    );
+    first = appliance.json<{ backup_id: string }>(
+      'backup',
+      'start',
+      '--vm',
+      'm',
+      '--type',
+      'full',
+      '--wait',
+    ).backup_id;
     copyFileSync(disk('a'), disk('a.first'));
   });
   afterAll(async () => {
@@ -49,20 +89,45 @@ describe('a daemon killed at any step', () => {
     const files = readdirSync(repository, { recursive: true }).map(String);
     expect(files.filter((name) => /\.(partial|written|tmp|deleted)$/.test(name))).toEqual([]);
     // every file in a disk folder belongs to a manifest
-    const manifests = files.filter((name) => /\/backups\/.*\.json$/.test(name)).map((name) => JSON.parse(readFileSync(join(repository, name), 'utf8')) as { backup_id: string; disks: { layer: string }[] });
-    const named = new Set(manifests.flatMap((manifest) => manifest.disks.map((entry) => entry.layer.replace('.qcow2', ''))));
-    const orphans = files.filter((name) => /\/disk-\d+\/./.test(name)).filter((name) => !named.has((name.split('/').at(-1) ?? '').split('.')[0] ?? ''));
+    const manifests = files
+      .filter((name) => /\/backups\/.*\.json$/.test(name))
+      .map(
+        (name) =>
+          JSON.parse(readFileSync(join(repository, name), 'utf8')) as {
+            backup_id: string;
+            disks: { layer: string }[];
+          },
+      );
+    const named = new Set(
+      manifests.flatMap((manifest) => manifest.disks.map((entry) => entry.layer.replace('.qcow2', ''))),
+    );
+    const orphans = files
+      .filter((name) => /\/disk-\d+\/./.test(name))
+      .filter((name) => !named.has((name.split('/').at(-1) ?? '').split('.')[0] ?? ''));
     expect(orphans).toEqual([]);
-    const listed = appliance.json<{ backups: { backup_id: string }[] }>('backup', 'list', '--status', 'completed').backups.map((backup) => backup.backup_id);
+    const listed = appliance
+      .json<{ backups: { backup_id: string }[] }>('backup', 'list', '--status', 'completed')
+      .backups.map((backup) => backup.backup_id);
     expect(listed.toSorted()).toEqual(manifests.map((manifest) => manifest.backup_id).toSorted());
     // from the manifest on the backup exists, before it does not
     const isPublished = point.includes('catalogued') || point === 'fact:manifest-written';
     expect(jobs[0]?.status).toBe(isPublished ? 'completed' : 'failed');
 
     // the next backup is an ordinary incremental, and old and new restore
-    const next = appliance.json<{ backup_id: string; disks: { backup_type: string }[] }>('backup', 'start', '--vm', 'm', '--type', 'incremental', '--wait');
+    const next = appliance.json<{ backup_id: string; disks: { backup_type: string }[] }>(
+      'backup',
+      'start',
+      '--vm',
+      'm',
+      '--type',
+      'incremental',
+      '--wait',
+    );
     expect(next.disks.map((entry) => entry.backup_type)).toEqual(['incremental', 'incremental']);
-    for (const [id, original] of [[first, 'a.first'], [next.backup_id, 'a']] as const) {
+    for (const [id, original] of [
+      [first, 'a.first'],
+      [next.backup_id, 'a'],
+    ] as const) {
       appliance.json('restore', 'disk', '--backup-id', id, '--output', disk('restored'), '--force');
       sh('cmp', disk('restored'), disk(original));
     }

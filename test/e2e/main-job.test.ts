@@ -1,4 +1,13 @@
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -8,7 +17,15 @@ import { bytesOf, insideDisk, makePlainDisk, sh } from '../support/guest-disk.ts
 interface Shown {
   backup_id: string;
   status: string;
-  disks: { disk_id: number; backup_type: string; reason: string | null; layer: string; parent_layer: string | null; written_bytes: number; file_bytes: number }[];
+  disks: {
+    disk_id: number;
+    backup_type: string;
+    reason: string | null;
+    layer: string;
+    parent_layer: string | null;
+    written_bytes: number;
+    file_bytes: number;
+  }[];
 }
 const MIB = 1024 * 1024;
 
@@ -24,7 +41,19 @@ describe.each(['nbd-server', 'storage-daemon'])('the main job through %s', (back
   };
   const restored = (id: string, index: number, format = 'raw') => {
     const output = disk(`restored-${index}`);
-    appliance.json('restore', 'disk', '--backup-id', id, '--disk', String(index), '--output', output, '--as', format, '--force');
+    appliance.json(
+      'restore',
+      'disk',
+      '--backup-id',
+      id,
+      '--disk',
+      String(index),
+      '--output',
+      output,
+      '--as',
+      format,
+      '--force',
+    );
     return output;
   };
   const patch = (name: string, offset: number, bytes: Buffer) => {
@@ -59,14 +88,21 @@ describe.each(['nbd-server', 'storage-daemon'])('the main job through %s', (back
     patch('b', 5 * MIB + 100, bytesOf('patch', 3000));
     patch('b', 40 * MIB + 1000, bytesOf('tail', 500));
     const second = backUp('incremental', 'a', 'b');
-    expect(second.disks[1]).toMatchObject({ backup_type: 'incremental', parent_layer: full.disks[1]?.layer, reason: null });
+    expect(second.disks[1]).toMatchObject({
+      backup_type: 'incremental',
+      parent_layer: full.disks[1]?.layer,
+      reason: null,
+    });
     // two places in two steps of 64 KiB each at most: the transfer is proportional to the change
     expect(second.disks[1]?.written_bytes).toBeLessThanOrEqual(3 * 65536);
     patch('b', 2 * MIB, Buffer.alloc(3 * MIB)); // zeros that must mask the parent's data
     const third = backUp('incremental', 'a', 'b');
     patch('b', 20 * MIB, bytesOf('in the hole', 70_000));
     const differential = backUp('differential', 'a', 'b');
-    expect(differential.disks[1]).toMatchObject({ backup_type: 'differential', parent_layer: full.disks[1]?.layer });
+    expect(differential.disks[1]).toMatchObject({
+      backup_type: 'differential',
+      parent_layer: full.disks[1]?.layer,
+    });
     patch('b', 0, bytesOf('after', 100));
     const fifth = backUp('incremental', 'a', 'b');
     expect(fifth.disks[1]?.parent_layer).toBe(differential.disks[1]?.layer);
@@ -75,13 +111,27 @@ describe.each(['nbd-server', 'storage-daemon'])('the main job through %s', (back
       sh('cmp', restored(id, 0), saved(id, 'a'));
       sh('cmp', restored(id, 1), saved(id, 'b'));
     }
-    sh('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', restored(fifth.backup_id, 1, 'qcow2'), saved(fifth.backup_id, 'b'));
+    sh(
+      'qemu-img',
+      'compare',
+      '-f',
+      'qcow2',
+      '-F',
+      'raw',
+      restored(fifth.backup_id, 1, 'qcow2'),
+      saved(fifth.backup_id, 'b'),
+    );
   });
 
   it('leaves layers that plain qemu-img opens without us', () => {
     for (const id of ids) {
       for (const entry of appliance.json<Shown>('backup', 'show', id).disks) {
-        const layer = sh('find', join(appliance.home, 'backups'), '-path', `*/disk-${entry.disk_id}/${entry.layer}`).trim();
+        const layer = sh(
+          'find',
+          join(appliance.home, 'backups'),
+          '-path',
+          `*/disk-${entry.disk_id}/${entry.layer}`,
+        ).trim();
         sh('qemu-img', 'check', '-q', layer);
         sh('qemu-img', 'convert', '-O', 'raw', layer, disk('plain'));
         sh('cmp', disk('plain'), saved(id, entry.disk_id === 0 ? 'a' : 'b'));
@@ -90,12 +140,28 @@ describe.each(['nbd-server', 'storage-daemon'])('the main job through %s', (back
   });
 
   it('gets a file out of an old and of a new restore point', () => {
-    insideDisk(disk('a'), { offsetBytes: 0, sizeBytes: 96 * MIB }, (root) => writeFileSync(join(root, 'var', 'note.txt'), 'as it is\n'));
+    insideDisk(disk('a'), { offsetBytes: 0, sizeBytes: 96 * MIB }, (root) =>
+      writeFileSync(join(root, 'var', 'note.txt'), 'as it is\n'),
+    );
     const newest = backUp('incremental', 'a', 'b');
     ids.push(newest.backup_id);
-    for (const [id, text] of [[ids[0], 'as it was\n'], ['latest:m', 'as it is\n']] as const) {
+    for (const [id, text] of [
+      [ids[0], 'as it was\n'],
+      ['latest:m', 'as it is\n'],
+    ] as const) {
       const output = disk(`note-${text.length}`);
-      const result = appliance.ctl('backup', 'extract', '--backup-id', id ?? '', '--file', '/var/note.txt', '--output', output, '--disk', '0');
+      const result = appliance.ctl(
+        'backup',
+        'extract',
+        '--backup-id',
+        id ?? '',
+        '--file',
+        '/var/note.txt',
+        '--output',
+        output,
+        '--disk',
+        '0',
+      );
       expect(result.stderr).toContain('/var/note.txt is in');
       expect(readFileSync(output, 'utf8')).toBe(text);
     }
@@ -120,13 +186,34 @@ describe.each(['nbd-server', 'storage-daemon'])('the main job through %s', (back
     sh('qemu-io', '-f', 'qcow2', '-c', 'write -P 7 3M 2M', disk('c'));
     appliance.json('vm', 'set', 'm', '--add-disk', disk('c'), '--remove-disk', disk('a'));
     const changed = backUp('incremental', 'b', 'c');
-    expect(changed.disks.map((entry) => [entry.disk_id, entry.backup_type])).toEqual([[1, 'incremental'], [2, 'full']]);
+    expect(changed.disks.map((entry) => [entry.disk_id, entry.backup_type])).toEqual([
+      [1, 'incremental'],
+      [2, 'full'],
+    ]);
     expect(changed.disks[1]?.reason).toContain('no earlier backup');
-    sh('qemu-img', 'compare', '-f', 'raw', '-F', 'qcow2', restored(changed.backup_id, 2), saved(changed.backup_id, 'c'));
+    sh(
+      'qemu-img',
+      'compare',
+      '-f',
+      'raw',
+      '-F',
+      'qcow2',
+      restored(changed.backup_id, 2),
+      saved(changed.backup_id, 'c'),
+    );
     sh('qemu-io', '-f', 'qcow2', '-c', 'write -z 3M 1M', '-c', 'write -P 9 10M 64k', disk('c'));
     const again = backUp('incremental', 'b', 'c');
     expect(again.disks[1]?.backup_type).toBe('incremental');
-    sh('qemu-img', 'compare', '-f', 'raw', '-F', 'qcow2', restored(again.backup_id, 2), saved(again.backup_id, 'c'));
+    sh(
+      'qemu-img',
+      'compare',
+      '-f',
+      'raw',
+      '-F',
+      'qcow2',
+      restored(again.backup_id, 2),
+      saved(again.backup_id, 'c'),
+    );
   });
 
   it('reads a block device', () => {
@@ -150,7 +237,9 @@ describe.each(['nbd-server', 'storage-daemon'])('the main job through %s', (back
     const newest = all[0]?.backup_id ?? '';
     expect(appliance.ctl('backup', 'delete', newest).code).toBe(0);
     const folder = join(appliance.home, 'backups');
-    expect(readdirSync(folder, { recursive: true }).filter((name) => String(name).includes(newest))).toEqual([]);
+    expect(readdirSync(folder, { recursive: true }).filter((name) => String(name).includes(newest))).toEqual(
+      [],
+    );
     expect(appliance.ctl('backup', 'show', newest).code).toBe(10);
     expect(appliance.ctl('backup', 'delete', oldest, '--cascade').code).toBe(0);
     expect(appliance.json<{ backups: Shown[] }>('backup', 'list', '--vm', 'm').backups).toHaveLength(0);

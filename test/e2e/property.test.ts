@@ -1,4 +1,13 @@
-import { copyFileSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync, writeSync, closeSync } from 'node:fs';
+import {
+  closeSync,
+  copyFileSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -34,7 +43,13 @@ it(`keeps every restore point identical through random writes, backups and delet
     for (let count = Math.floor(next() * 6); count > 0; count -= 1) {
       const length = Math.min(size, 512 * Math.ceil(next() * pick([1, 8, 200, 5000])));
       const offset = Math.floor((next() * (size - length)) / 512) * 512;
-      writeSync(handle, next() < 0.35 ? Buffer.alloc(length) : bytesOf(String(next()), length), 0, length, offset);
+      writeSync(
+        handle,
+        next() < 0.35 ? Buffer.alloc(length) : bytesOf(String(next()), length),
+        0,
+        length,
+        offset,
+      );
     }
     closeSync(handle);
     if (next() < 0.15) {
@@ -58,21 +73,38 @@ it(`keeps every restore point identical through random writes, backups and delet
       }
       const vm = pick(machines);
       write(vm);
-      const shown = appliance.json<{ backup_id: string }>('backup', 'start', '--vm', vm, '--type', pick(['full', 'incremental', 'incremental', 'incremental', 'differential']), '--wait');
+      const shown = appliance.json<{ backup_id: string }>(
+        'backup',
+        'start',
+        '--vm',
+        vm,
+        '--type',
+        pick(['full', 'incremental', 'incremental', 'incremental', 'differential']),
+        '--wait',
+      );
       copyFileSync(disk(vm), join(work, shown.backup_id));
       points.push({ id: shown.backup_id, vm });
       if (next() < 0.25) {
         const victim = pick(points);
         const answer = appliance.json<{ backup_ids: string[] }>('backup', 'delete', victim.id, '--cascade');
-        for (const id of answer.backup_ids) points.splice(points.findIndex((point) => point.id === id), 1);
+        for (const id of answer.backup_ids)
+          points.splice(
+            points.findIndex((point) => point.id === id),
+            1,
+          );
       }
     }
-    const listed = appliance.json<{ backups: { backup_id: string }[] }>('backup', 'list').backups.map((backup) => backup.backup_id);
+    const listed = appliance
+      .json<{ backups: { backup_id: string }[] }>('backup', 'list')
+      .backups.map((backup) => backup.backup_id);
     expect(listed.toSorted()).toEqual(points.map((point) => point.id).toSorted());
     for (const { id } of points) {
       const shown = appliance.json<{ disks: { layer: string }[] }>('backup', 'show', id);
       // layers of two machines may share a name; the one of this backup lies beside a sidecar that names it
-      const sidecar = sh('grep', '-rl', `"backup_id": "${id}"`, '--include=*.json', join(appliance.home, 'backups')).split('\n').find((path) => path.includes('/disk-0/')) ?? '';
+      const sidecar =
+        sh('grep', '-rl', `"backup_id": "${id}"`, '--include=*.json', join(appliance.home, 'backups'))
+          .split('\n')
+          .find((path) => path.includes('/disk-0/')) ?? '';
       const layer = join(sidecar, '..', shown.disks[0]?.layer ?? '');
       sh('qemu-img', 'compare', '-q', '-f', 'qcow2', '-F', 'raw', layer, join(work, id));
       sh('qemu-img', 'check', '-q', layer);

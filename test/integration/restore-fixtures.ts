@@ -7,8 +7,8 @@ import { pino } from 'pino';
 import {
   type MountRequest,
   type OpenMount,
-  openMount,
   type OpenMountDeps,
+  openMount,
 } from '../../src/restore/open-mount.ts';
 
 export const MIB = 1024 * 1024;

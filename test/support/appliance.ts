@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -34,11 +35,14 @@ export class TestAppliance {
   async start(settings: readonly string[] = [], env: Readonly<Record<string, string>> = {}): Promise<void> {
     const log = openSync(this.logFile, 'a');
     const args = ['--home', this.home, ...settings.flatMap((setting) => ['--set', setting])];
-    const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SENDENSE_')));
+    const clean = Object.fromEntries(
+      Object.entries(process.env).filter(([name]) => !name.startsWith('SENDENSE_')),
+    );
     this.#daemon = spawn(bin('sendensed'), args, { stdio: ['ignore', log, log], env: { ...clean, ...env } });
     const socket = join(this.home, 'run', 'sendensed.sock');
     for (let round = 0; round < 400; round += 1) {
-      if (this.#daemon.exitCode !== null || this.#daemon.signalCode !== null) throw new Error(`the daemon ended: ${this.log()}`);
+      if (this.#daemon.exitCode !== null || this.#daemon.signalCode !== null)
+        throw new Error(`the daemon ended: ${this.log()}`);
       if (existsSync(socket) && this.ctl('status').code === 0) return;
       await sleep(25);
     }
@@ -51,7 +55,11 @@ export class TestAppliance {
 
   /** Runs sendense-ctl to its end. */
   ctl(...args: string[]): CtlResult {
-    const result = spawnSync(bin('sendense-ctl'), ['--home', this.home, ...args], { encoding: 'utf8', maxBuffer: 256 * 1024 * 1024, timeout: 300_000 });
+    const result = spawnSync(bin('sendense-ctl'), ['--home', this.home, ...args], {
+      encoding: 'utf8',
+      maxBuffer: 256 * 1024 * 1024,
+      timeout: 300_000,
+    });
     return { code: result.status ?? -1, stdout: result.stdout, stderr: result.stderr };
   }
 
@@ -68,10 +76,35 @@ export class TestAppliance {
   }
 
   /** A raw REST request over the socket, by curl: a client that is not ours. */
-  rest(method: string, path: string, body?: unknown, headers: readonly string[] = []): { status: number; body: string } {
-    const args = ['-s', '-g', '--path-as-is', '--unix-socket', join(this.home, 'run', 'sendensed.sock'), '-X', method, '-w', '\n%{http_code}', ...headers.flatMap((header) => ['-H', header])];
-    if (body !== undefined) args.push('-H', 'Content-Type: application/json', '--data-binary', typeof body === 'string' ? body : JSON.stringify(body));
-    const result = spawnSync('curl', [...args, `http://d${path}`], { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
+  rest(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: readonly string[] = [],
+  ): { status: number; body: string } {
+    const args = [
+      '-s',
+      '-g',
+      '--path-as-is',
+      '--unix-socket',
+      join(this.home, 'run', 'sendensed.sock'),
+      '-X',
+      method,
+      '-w',
+      '\n%{http_code}',
+      ...headers.flatMap((header) => ['-H', header]),
+    ];
+    if (body !== undefined)
+      args.push(
+        '-H',
+        'Content-Type: application/json',
+        '--data-binary',
+        typeof body === 'string' ? body : JSON.stringify(body),
+      );
+    const result = spawnSync('curl', [...args, `http://d${path}`], {
+      encoding: 'utf8',
+      maxBuffer: 64 * 1024 * 1024,
+    });
     const cut = result.stdout.lastIndexOf('\n');
     return { status: Number(result.stdout.slice(cut + 1)), body: result.stdout.slice(0, cut) };
   }
@@ -102,21 +135,33 @@ export class TestAppliance {
 
   /** Pids of this home's nbd-server parents, storage daemons and movers. */
   processes(part: string): number[] {
-    return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
-      try {
-        const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
-        const environment = readFileSync(`/proc/${pid}/environ`, 'utf8');
-        return command.includes(part) && (command.includes(this.home) || environment.includes(this.home));
-      } catch {
-        return false;
-      }
-    });
+    return readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number)
+      .filter((pid) => {
+        try {
+          const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+          const environment = readFileSync(`/proc/${pid}/environ`, 'utf8');
+          return command.includes(part) && (command.includes(this.home) || environment.includes(this.home) || environment.includes(owner));
+        } catch {
+          return false;
+        }
+      });
   }
 
   /** Mounts and loop devices that belong to this home: must be none after a stop. */
   leftovers(): string[] {
-    const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((line) => line.includes(this.home));
-    const loops = spawnSync('losetup', ['-l', '-n'], { encoding: 'utf8' }).stdout.split('\n').filter((line) => line.includes(this.home));
-    return [...mounts, ...loops, ...this.processes('qemu-storage-daemon').map((pid) => `qsd ${pid}`), ...this.processes('nbd-server').map((pid) => `nbd ${pid}`)];
+    const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes(this.home));
+    const loops = spawnSync('losetup', ['-l', '-n'], { encoding: 'utf8' })
+      .stdout.split('\n')
+      .filter((line) => line.includes(this.home));
+    return [
+      ...mounts,
+      ...loops,
+      ...this.processes('qemu-storage-daemon').map((pid) => `qsd ${pid}`),
+      ...this.processes('nbd-server').map((pid) => `nbd ${pid}`),
+    ];
   }
 }

@@ -5,7 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const MIB = 1024 * 1024;
-export const sh = (tool: string, ...args: string[]): string => execFileSync(tool, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH']}:/usr/sbin:/sbin` } });
+export const sh = (tool: string, ...args: string[]): string =>
+  execFileSync(tool, args, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH']}:/usr/sbin:/sbin` },
+  });
 
 /** Bytes that depend on the seed alone (SHA-256 in counter mode): the same on every machine. */
 export function bytesOf(seed: string, length: number): Buffer {
@@ -14,7 +19,8 @@ export function bytesOf(seed: string, length: number): Buffer {
   for (let offset = 0, counter = 0; offset < length; counter += 1) {
     // one digest fills 4 KiB: random enough not to compress across files, and fast
     const block = createHash('sha256').update(key).update(String(counter)).digest();
-    for (let part = 0; part < 128 && offset < length; part += 1, offset += 32) block.copy(out, offset, 0, Math.min(32, length - offset));
+    for (let part = 0; part < 128 && offset < length; part += 1, offset += 32)
+      block.copy(out, offset, 0, Math.min(32, length - offset));
   }
   return out;
 }
@@ -31,7 +37,11 @@ export function makeGptDisk(path: string): { ext4: Slice; xfs: Slice } {
   writeFileSync(path, '');
   truncateSync(path, 580 * MIB);
   const table = `label: gpt\nstart=${ext4.offsetBytes / 512}, size=${ext4.sizeBytes / 512}, type=linux\nstart=${xfs.offsetBytes / 512}, size=${xfs.sizeBytes / 512}, type=linux\n`;
-  execFileSync('sfdisk', ['-q', '--no-reread', '--no-tell-kernel', path], { input: table, stdio: ['pipe', 'ignore', 'pipe'], env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` } });
+  execFileSync('sfdisk', ['-q', '--no-reread', '--no-tell-kernel', path], {
+    input: table,
+    stdio: ['pipe', 'ignore', 'pipe'],
+    env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` },
+  });
   withLoop(path, ext4, (device) => sh('mkfs.ext4', '-q', '-F', device));
   withLoop(path, xfs, (device) => sh('mkfs.xfs', '-q', '-f', device));
   return { ext4, xfs };
@@ -46,7 +56,16 @@ export function makePlainDisk(path: string, sizeMib: number): Slice {
 }
 
 function withLoop<T>(path: string, slice: Slice, work: (device: string) => T): T {
-  const device = sh('losetup', '-f', '--show', '-o', String(slice.offsetBytes), '--sizelimit', String(slice.sizeBytes), path).trim();
+  const device = sh(
+    'losetup',
+    '-f',
+    '--show',
+    '-o',
+    String(slice.offsetBytes),
+    '--sizelimit',
+    String(slice.sizeBytes),
+    path,
+  ).trim();
   try {
     return work(device);
   } finally {
@@ -80,5 +99,6 @@ export function fillFolder(folder: string, seed: string, count: number, meanByte
   }
 }
 
-export const filesIn = (folder: string): string[] => readdirSync(folder).filter((name) => statSync(join(folder, name)).isFile());
+export const filesIn = (folder: string): string[] =>
+  readdirSync(folder).filter((name) => statSync(join(folder, name)).isFile());
 export const sha256 = (bytes: Buffer | string): string => createHash('sha256').update(bytes).digest('hex');

@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
 import { type HandshakeResult, handshake } from './handshake.ts';
 import {
@@ -23,6 +24,9 @@ interface ConnectOptions {
   /** A server that is silent for so long with requests under way is given up. */
   readonly idleTimeoutMs?: number;
 }
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const BACKLOG_DELAY_MS = 10;
 
 interface PendingRequest extends ReplyTarget {
   readonly what: string;
@@ -66,8 +70,22 @@ export class NbdConnection implements AsyncDisposable {
 
   /** @throws NbdConnectionLost, EXPORT_FAILED */
   static async connect(endpoint: NbdEndpoint, options: ConnectOptions = {}): Promise<NbdConnection> {
+    const deadline = Date.now() + (options.timeoutMs ?? CONNECT_TIMEOUT_MS);
+    for (;;) {
+      try {
+        return await NbdConnection.#connectOnce(endpoint, options);
+      } catch (error) {
+        // nbd-server's backlog holds ten; a full one is no refusal
+        const isFull = error instanceof NbdConnectionLost && error.message.includes('EAGAIN');
+        if (!isFull || Date.now() > deadline) throw error;
+        await sleep(BACKLOG_DELAY_MS);
+      }
+    }
+  }
+
+  static async #connectOnce(endpoint: NbdEndpoint, options: ConnectOptions): Promise<NbdConnection> {
     const socket = connect({ path: endpoint.socketPath });
-    const timeoutMs = options.timeoutMs ?? 10_000;
+    const timeoutMs = options.timeoutMs ?? CONNECT_TIMEOUT_MS;
     const timer = setTimeout(
       () => socket.destroy(new Error(`no handshake within ${timeoutMs} ms`)),
       timeoutMs,
