@@ -133,16 +133,22 @@ export class TestAppliance {
     if (this.#isOwnHome) rmSync(this.home, { recursive: true, force: true });
   }
 
-  /** Pids of this home's nbd-server parents, storage daemons and movers. */
+  /** Pids of this home's nbd-server parents and children, storage daemons and movers; never the daemon itself. */
   processes(part: string): number[] {
+    // the daemon marks its children so; a mover names the home nowhere else
+    const owner = createHash('sha256').update(this.home).digest('hex').slice(0, 32);
     return readdirSync('/proc')
       .filter((name) => /^\d+$/.test(name))
       .map(Number)
       .filter((pid) => {
+        if (pid === this.pid) return false;
         try {
           const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
           const environment = readFileSync(`/proc/${pid}/environ`, 'utf8');
-          return command.includes(part) && (command.includes(this.home) || environment.includes(this.home) || environment.includes(owner));
+          return (
+            command.includes(part) &&
+            [command, environment].some((text) => text.includes(this.home) || text.includes(owner))
+          );
         } catch {
           return false;
         }
