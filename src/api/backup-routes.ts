@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { SendenseError } from '../base/sendense-error.ts';
+import { type StartBackupDeps, startBackup } from '../jobs/backup/start-backup.ts';
 import { type DeleteDeps, deleteBackup, planDelete } from '../jobs/delete-backup.ts';
 import { findBackup, findVm } from '../jobs/find-backup.ts';
 import { failureOf } from '../jobs/job-engine.ts';
-import { type StartBackupDeps, startBackup } from '../jobs/start-backup.ts';
 import { chainsOf } from '../repository/chains.ts';
 import { defineRoute, type Route } from './route.ts';
 import {

@@ -1,7 +1,7 @@
 import { SendenseError } from '../base/sendense-error.ts';
 import type { Catalog } from '../catalog/catalog.ts';
-import type { MountRegistry } from '../restore/mount-registry.ts';
-import type { MountSession } from '../restore/mount-session.ts';
+import type { MountRegistry } from '../restore/mount/mount-registry.ts';
+import type { MountSession } from '../restore/mount/mount-session.ts';
 import { findCompleted } from './find-backup.ts';
 import { readableDisks } from './read-chain.ts';
 import type { Repositories } from './repositories.ts';

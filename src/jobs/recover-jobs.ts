@@ -12,9 +12,9 @@ import { layerNamePattern } from '../repository/documents.ts';
 import { layerFiles, layout } from '../repository/layout.ts';
 import { findManifest } from '../repository/publish-backup.ts';
 import { discardLayer } from '../repository/seal-layer.ts';
+import { recordEnd } from './backup/start-backup.ts';
 import { nextStatus } from './job-state.ts';
 import type { Repositories } from './repositories.ts';
-import { recordEnd } from './start-backup.ts';
 
 interface RecoverDeps {
   readonly catalog: Catalog;

@@ -5,12 +5,12 @@ import type { Catalog } from '../catalog/catalog.ts';
 import type { Job } from '../catalog/jobs.ts';
 import type { OutputFormat } from '../qemu/qemu-img.ts';
 import { restoreDisk } from '../restore/restore-disk.ts';
+import { TransferProgress } from './backup/transfer-progress.ts';
 import { findCompleted } from './find-backup.ts';
 import type { JobEngine } from './job-engine.ts';
 import { readableDisks } from './read-chain.ts';
 import type { Repositories } from './repositories.ts';
 import type { ResourceLocks } from './resource-locks.ts';
-import { TransferProgress } from './transfer-progress.ts';
 
 export interface RestoreDeps {
   readonly catalog: Catalog;

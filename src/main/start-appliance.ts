@@ -27,8 +27,8 @@ import { nbdServerBackend } from '../nbd/exports/nbd-server-backend.ts';
 import { storageDaemonBackend } from '../nbd/exports/storage-daemon-backend.ts';
 import { StorageDaemon } from '../qemu/storage-daemon.ts';
 import { probeToolVersions, versionText } from '../qemu/tool-versions.ts';
-import { MountRegistry } from '../restore/mount-registry.ts';
-import { sweepMounts } from '../restore/sweep-mounts.ts';
+import { MountRegistry } from '../restore/mount/mount-registry.ts';
+import { sweepMounts } from '../restore/mount/sweep-mounts.ts';
 
 interface ApplianceDeps {
   readonly paths: HomePaths;

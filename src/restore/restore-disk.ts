@@ -3,7 +3,7 @@ import { renameDurably, syncFile } from '../base/durable-file.ts';
 import { errnoOf, hasCode, messageOf, SendenseError } from '../base/sendense-error.ts';
 import { readOnlyChain } from '../qemu/block-graph.ts';
 import { convertImage, type OutputFormat } from '../qemu/qemu-img.ts';
-import { readChainSize } from './chain-size.ts';
+import { readChainSize } from './disk/chain-size.ts';
 import { checkOutputPath } from './output-path.ts';
 
 /** Ending of a file that is not finished; nobody takes it for a disk. */

@@ -15,9 +15,9 @@ import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { openDownload } from '../../src/restore/download.ts';
-import { listFiles } from '../../src/restore/list-files.ts';
-import type { OpenMount } from '../../src/restore/open-mount.ts';
+import { openDownload } from '../../src/restore/browse/download.ts';
+import { listFiles } from '../../src/restore/browse/list-files.ts';
+import type { OpenMount } from '../../src/restore/mount/open-mount.ts';
 import { Bench, openFds, tool } from './restore-fixtures.ts';
 
 const FILES = 20_000;

@@ -9,7 +9,7 @@ import {
   type OpenMount,
   type OpenMountDeps,
   openMount,
-} from '../../src/restore/open-mount.ts';
+} from '../../src/restore/mount/open-mount.ts';
 
 export const MIB = 1024 * 1024;
 

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { SendenseError } from '../../src/base/sendense-error.ts';
-import { openDownload } from '../../src/restore/download.ts';
-import { MountRegistry, type MountRegistryDeps } from '../../src/restore/mount-registry.ts';
-import type { OpenMount } from '../../src/restore/open-mount.ts';
+import { openDownload } from '../../src/restore/browse/download.ts';
+import { MountRegistry, type MountRegistryDeps } from '../../src/restore/mount/mount-registry.ts';
+import type { OpenMount } from '../../src/restore/mount/open-mount.ts';
 import { Bench, openFds } from './restore-fixtures.ts';
 
 const HOUR = 3600_000;

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { sweepMounts } from '../../src/restore/sweep-mounts.ts';
+import { sweepMounts } from '../../src/restore/mount/sweep-mounts.ts';
 import { Bench, sha256, tool } from './restore-fixtures.ts';
 
 /** Opens a mount in a process of its own, then kills it and its storage daemon as a power cut would. */

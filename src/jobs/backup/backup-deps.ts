@@ -1,0 +1,31 @@
+import type { Clock } from '../../base/clock.ts';
+import type { Source } from '../../capture/source.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import type { Vm } from '../../catalog/vms.ts';
+import type { ExportBackend } from '../../nbd/exports/export-backend.ts';
+import type { LayerType } from '../../nbd/exports/export-name.ts';
+import type { Repository } from '../../repository/open-repository.ts';
+
+/** What a backup needs from the appliance. */
+export interface BackupDeps {
+  readonly catalog: Catalog;
+  readonly clock: Clock;
+  readonly source: Source;
+  readonly exports: ExportBackend;
+  readonly moverFile: string;
+  readonly toolVersions: Readonly<Record<string, string>>;
+  readonly maxDepth: number;
+  readonly hookTimeoutMs: number;
+  /** Left free in the repository, bytes. */
+  readonly reserveBytes: number;
+}
+
+export interface BackupRequest {
+  readonly backupId: string;
+  readonly vm: Vm;
+  readonly repository: Repository;
+  readonly type: LayerType;
+  readonly createdAt: Date;
+  /** Keeps a parent from being deleted while a layer is built on it. Given back when the job ends. */
+  readonly holdBackup: (backupId: string) => void;
+}

@@ -1,0 +1,136 @@
+import { rm } from 'node:fs/promises';
+import { hasCode, SendenseError } from '../../base/sendense-error.ts';
+import type { SnapshotDisk } from '../../capture/source.ts';
+import type { ExportBackend } from '../../nbd/exports/export-backend.ts';
+import { exportNameFor } from '../../nbd/exports/export-name.ts';
+import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
+import { createLayer } from '../../qemu/qemu-img.ts';
+import { type LayerFiles, layerFiles, newLayerName } from '../../repository/layout.ts';
+import { discardLayer } from '../../repository/seal-layer.ts';
+import type { JobContext } from '../job-engine.ts';
+import type { DiskPlan } from './plan-disk.ts';
+import { runMover } from './run-mover.ts';
+
+export interface FillRequest {
+  readonly contextId: string;
+  readonly diskIndex: number;
+  readonly diskFolder: string;
+  readonly disk: SnapshotDisk;
+  readonly plan: DiskPlan;
+  readonly startedAt: Date;
+  readonly isLayerTaken: (layer: string) => boolean;
+  readonly onProgress: (progress: MoveProgress) => void;
+}
+
+interface FillDeps {
+  readonly exports: ExportBackend;
+  readonly moverFile: string;
+  readonly repositoryRoot: string;
+}
+
+/** A layer that has all its bytes and is closed, but not yet proven and not yet named. */
+export interface FilledLayer {
+  readonly diskIndex: number;
+  readonly disk: SnapshotDisk;
+  readonly plan: DiskPlan;
+  readonly layer: string;
+  readonly files: LayerFiles;
+  readonly exportName: string;
+  readonly writtenBytes: number;
+}
+
+/**
+ * Makes the layer of one disk: an empty qcow2, an export that shows its guest bytes, a mover that fills it.
+ * @throws what the mover, the tools or the source fail with; nothing of the layer is left then
+ */
+export async function fillLayer(
+  deps: FillDeps,
+  request: FillRequest,
+  context: JobContext,
+): Promise<FilledLayer> {
+  const layer = newLayerName(request.plan.type, request.startedAt, request.isLayerTaken);
+  const files = layerFiles(request.diskFolder, layer);
+  try {
+    return await fill(deps, request, context, layer, files);
+  } catch (error) {
+    await discardLayer(files);
+    throw error;
+  }
+}
+
+async function fill(
+  deps: FillDeps,
+  request: FillRequest,
+  context: JobContext,
+  layer: string,
+  files: LayerFiles,
+): Promise<FilledLayer> {
+  const { plan, disk, diskIndex } = request;
+  const parents = plan.parent?.layers ?? [];
+  context.intent('layer-created', { disk_index: diskIndex, layer });
+  await rm(files.partial, { force: true });
+  await createLayer(files.partial, disk.sizeBytes, parents[0]?.layer ?? null);
+  context.fact('layer-created', { disk_index: diskIndex, layer });
+
+  const exportName = exportNameFor({
+    contextId: request.contextId,
+    diskIndex,
+    type: plan.type,
+    startedAt: exportTime(layer),
+  });
+  context.intent('export-opened', { disk_index: diskIndex, export: exportName });
+  const opened = await deps.exports.open({
+    path: files.partial,
+    parents: parents.map((parent) => parent.image),
+    sizeBytes: disk.sizeBytes,
+    exportName,
+  });
+  try {
+    context.fact('export-opened', { disk_index: diskIndex, export: exportName });
+    context.intent('transferred', { disk_index: diskIndex });
+    const moved = await runMover({
+      moverFile: deps.moverFile,
+      spec: {
+        source: await disk.open(),
+        target: opened.endpoint,
+        tuning: opened.tuning,
+        parent:
+          parents[0] === undefined
+            ? null
+            : {
+                rowFiles: parents.map((parent) => parent.rows),
+                layers: parents.map((parent) => parent.layer),
+                sizeBytes: parents[0].sidecar.virtual_size_bytes,
+              },
+        rowFile: files.partialRows,
+        writtenFile: files.written,
+      },
+      onProgress: request.onProgress,
+      signal: context.signal,
+    });
+    if (moved.reconnects > 0)
+      context.warn(
+        `Disk ${diskIndex}: the connection to the export was lost ${moved.reconnects} times; what was not flushed was sent again.`,
+      );
+    context.fact('transferred', { disk_index: diskIndex });
+    return { diskIndex, disk, plan, layer, files, exportName, writtenBytes: moved.writtenBytes };
+  } catch (error) {
+    // the mover knows only the export; people know the folder
+    if (hasCode(error, 'REPOSITORY_FULL'))
+      throw new SendenseError('REPOSITORY_FULL', { path: deps.repositoryRoot }, error);
+    throw error;
+  } finally {
+    context.intent('export-closed', { disk_index: diskIndex });
+    await opened.close();
+    context.fact('export-closed', { disk_index: diskIndex });
+  }
+}
+
+/** The layer's own time plus its collision suffix as seconds, so that an export name is never used twice. */
+function exportTime(layer: string): Date {
+  const match = /-(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)(?:-(\d+))?\.qcow2$/.exec(layer);
+  const [year = 0, month = 1, day = 1, hour = 0, minute = 0, second = 0, suffix = 0] = (match ?? [])
+    .slice(1)
+    .map((text) => Number(text ?? 0));
+  return new Date(Date.UTC(year, month - 1, day, hour, minute, second + suffix));
+}

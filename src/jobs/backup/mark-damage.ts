@@ -1,0 +1,45 @@
+import type { Clock } from '../../base/clock.ts';
+import { errnoOf, hasCode, SendenseError } from '../../base/sendense-error.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import type { Vm } from '../../catalog/vms.ts';
+import { membersOnLayer } from '../../repository/chains.ts';
+import { layerFiles, layout } from '../../repository/layout.ts';
+import type { Repository } from '../../repository/open-repository.ts';
+import { readSidecar } from '../../repository/read-repository.ts';
+import { writeSidecar } from '../../repository/seal-layer.ts';
+
+interface MarkDeps {
+  readonly catalog: Catalog;
+  readonly clock: Clock;
+}
+
+/** Marks a layer and all that stands on it, in the catalogue and beside the layer itself, and says it loudly. */
+export async function markDamage(
+  deps: MarkDeps,
+  vm: Vm,
+  repository: Repository,
+  diskIndex: number,
+  layer: string,
+  error: SendenseError,
+): Promise<void> {
+  const history = deps.catalog.backups.completed(vm.contextId, repository.id);
+  const affected = membersOnLayer(history, diskIndex, layer);
+  for (const backupId of affected) deps.catalog.backups.markDamage(backupId, diskIndex, error.message);
+  deps.catalog.events.add({
+    kind: 'chain.damaged',
+    severity: 'error',
+    subject: vm.name,
+    message: `Disk ${diskIndex} of "${vm.name}": ${error.message}`,
+    data: { disk_index: diskIndex, layer, backups: affected },
+  });
+  // a file that is merely missing may come back; one with wrong content stays wrong
+  if (!hasCode(error, 'LAYER_CORRUPT')) return;
+  const folder = layout.diskFolder(repository.root, vm.vmUuid, diskIndex);
+  const sidecar = await readSidecar(folder, layer).catch((cause: unknown) => {
+    if (cause instanceof SendenseError || errnoOf(cause) === 'ENOENT') return null; // the catalogue has the mark
+    throw cause;
+  });
+  if (sidecar === null) return;
+  const verification = { checked_at: deps.clock.now().toISOString(), ok: false, detail: error.message };
+  await writeSidecar(layerFiles(folder, layer), { ...sidecar, verification });
+}

@@ -1,0 +1,48 @@
+import { createInterface } from 'node:readline';
+import { runPiped } from '../../base/process.ts';
+import { isErrorCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
+import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
+import type { MoverMessage, MoverSpec } from '../../nbd/mover/mover-spec.ts';
+
+interface MoverRun {
+  /** The program `sendense-mover`. */
+  readonly moverFile: string;
+  readonly spec: MoverSpec;
+  readonly onProgress: (progress: MoveProgress) => void;
+  readonly signal: AbortSignal;
+}
+
+/** The byte buffers live outside V8's heap, so a small heap keeps the whole process small. */
+const HEAP_FLAGS = ['--max-old-space-size=96', '--max-semi-space-size=2'];
+
+/**
+ * Runs one transfer in a process of its own.
+ * @throws what the mover failed with; INTERNAL when it died without a word; CANCELLED
+ */
+export async function runMover(request: MoverRun): Promise<MoveProgress> {
+  const child = runPiped(process.execPath, [...HEAP_FLAGS, request.moverFile], { signal: request.signal });
+  child.stdin.write(`${JSON.stringify(request.spec)}\n`);
+  let done: MoveProgress | null = null;
+  let failure: SendenseError | null = null;
+  for await (const line of createInterface({ input: child.stdout })) {
+    const message = JSON.parse(line) as MoverMessage;
+    if (message.type === 'failed') {
+      failure = new SendenseError(isErrorCode(message.code) ? message.code : 'INTERNAL', message.fields);
+    } else {
+      if (message.type === 'done') done = message.progress;
+      request.onProgress(message.progress);
+    }
+  }
+  const died = await child.done.then(
+    () => null,
+    (error: unknown) => error,
+  );
+  if (request.signal.aborted) throw new SendenseError('CANCELLED');
+  if (failure) throw failure;
+  if (done) return done;
+  throw new SendenseError(
+    'INTERNAL',
+    { detail: `the mover ended without a result: ${messageOf(died)}` },
+    died,
+  );
+}

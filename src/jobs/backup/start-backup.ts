@@ -1,0 +1,132 @@
+import { realpath } from 'node:fs/promises';
+import { backupIdFor } from '../../base/ids.ts';
+import { SendenseError } from '../../base/sendense-error.ts';
+import type { Backup } from '../../catalog/backups.ts';
+import type { Job } from '../../catalog/jobs.ts';
+import type { LayerType } from '../../nbd/exports/export-name.ts';
+import { findVm } from '../find-backup.ts';
+import type { JobEngine } from '../job-engine.ts';
+import type { Repositories } from '../repositories.ts';
+import type { LockRequest, ResourceLocks } from '../resource-locks.ts';
+import type { BackupDeps } from './backup-deps.ts';
+import { runBackup } from './run-backup.ts';
+
+export interface StartBackupDeps {
+  readonly backup: BackupDeps;
+  readonly engine: JobEngine;
+  readonly locks: ResourceLocks;
+  readonly repositories: Repositories;
+}
+
+/**
+ * Starts the backup of a machine and returns at once.
+ * @throws VM_UNKNOWN, REPOSITORY_UNKNOWN, VM_BUSY, DISK_BUSY
+ */
+export async function startBackup(
+  deps: StartBackupDeps,
+  vmName: string,
+  type: LayerType,
+  repositoryName: string,
+): Promise<Job> {
+  const { catalog, clock } = deps.backup;
+  const repository = deps.repositories.byName(repositoryName);
+  const vm = findVm(catalog, vmName);
+  if (!vm.registered) throw new SendenseError('VM_UNKNOWN', { vm: vmName });
+  const disks = vm.disks.filter((disk) => disk.active);
+  // two names of one disk are one disk; a missing one is reported by the job itself
+  const paths = await Promise.all(disks.map((disk) => realpath(disk.key).catch(() => disk.key)));
+  const jobId = deps.engine.newId();
+  const createdAt = clock.now();
+  const release = deps.locks.acquire(jobId, [
+    {
+      resource: `vm:${vm.contextId}`,
+      exclusive: true,
+      busy: (job) => new SendenseError('VM_BUSY', { vm: vmName, job }),
+    },
+    ...paths.map(
+      (path): LockRequest => ({
+        resource: `disk:${path}`,
+        exclusive: true,
+        busy: (holder) => new SendenseError('DISK_BUSY', { path, holder }),
+      }),
+    ),
+  ]);
+  const held = [release];
+  const backupId = backupIdFor(vm.name, createdAt, (id) => catalog.backups.byId(id) !== null);
+  const holdBackup = (id: string) => {
+    held.push(
+      deps.locks.acquire(jobId, [
+        {
+          resource: `backup:${id}`,
+          exclusive: false,
+          busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: id, holder }),
+        },
+      ]),
+    );
+  };
+  const record: Backup = {
+    id: backupId,
+    jobId,
+    contextId: vm.contextId,
+    vmName: vm.name,
+    type,
+    status: 'pending',
+    repositoryId: repository.id,
+    consistency: 'crash',
+    bytesTransferred: 0,
+    totalBytes: 0,
+    error: null,
+    createdAt: createdAt.toISOString(),
+    startedAt: null,
+    completedAt: null,
+    disks: [],
+  };
+  try {
+    catalog.backups.save(record);
+    return deps.engine.submit(jobId, {
+      kind: 'backup',
+      vmName: vm.name,
+      backupId,
+      request: {
+        vm_uuid: vm.vmUuid,
+        context_id: vm.contextId,
+        type,
+        repository: repository.name,
+        repository_id: repository.id,
+      },
+      run: async (context) => {
+        catalog.backups.save({ ...record, status: 'running', startedAt: clock.now().toISOString() });
+        await runBackup(deps.backup, { backupId, vm, repository, type, createdAt, holdBackup }, context);
+      },
+      ended: (job) => {
+        for (const giveBack of held) giveBack();
+        recordEnd(deps.backup, job, backupId);
+      },
+    });
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+/** Brings the backup's row to the job's end and says it. A published backup stays completed whatever came after. */
+export function recordEnd({ catalog }: Pick<BackupDeps, 'catalog'>, job: Job, backupId: string): void {
+  const backup = catalog.backups.byId(backupId);
+  if (!backup) return;
+  if (backup.status !== 'completed')
+    catalog.backups.save({
+      ...backup,
+      status: job.status === 'completed' ? 'failed' : job.status,
+      error: job.error,
+    });
+  const isGood = job.status === 'completed';
+  catalog.events.add({
+    kind: `backup.${job.status}`,
+    severity: isGood ? (job.warnings.length > 0 ? 'warning' : 'info') : 'error',
+    subject: job.vmName,
+    message: isGood
+      ? `Backup ${backupId} is complete.`
+      : `Backup ${backupId} ${job.status}: ${job.error?.message ?? ''}`,
+    data: { backup_id: backupId, job_id: job.id, warnings: job.warnings },
+  });
+}

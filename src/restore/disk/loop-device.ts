@@ -1,0 +1,62 @@
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { run } from '../../base/process.ts';
+import { SendenseError } from '../../base/sendense-error.ts';
+import type { UndoOptions } from '../mount/undo-stack.ts';
+
+const DETACH_TIMEOUT_MS = 5_000;
+
+/** A loop device as `losetup` lists it. */
+export interface LoopDevice {
+  readonly device: string;
+  /** Path of the file below, without the kernel's mark for a deleted one. */
+  readonly backingFile: string;
+}
+
+/**
+ * Shows part of a disk as a block device. The slice is cut here and not by the kernel's partition scan, which
+ * many kernels lack and which leaves nodes behind.
+ * @returns the path of the loop device
+ * @throws TOOL_FAILED
+ */
+export async function attachLoop(diskPath: string, offsetBytes: number, sizeBytes: number): Promise<string> {
+  // writable: journal replay must be able to write to the overlay below
+  const args = ['-f', '--show', '-o', String(offsetBytes), '--sizelimit', String(sizeBytes), diskPath];
+  return (await run('losetup', args)).stdout.trim();
+}
+
+/**
+ * Detaches and waits until the kernel has let go: `losetup -d` returns at once also while the device is in use.
+ * Forced, a device in use is left to the kernel, which detaches it when its last user ends.
+ * @throws MOUNT_BUSY
+ */
+export async function detachLoop(device: string, options: UndoOptions): Promise<void> {
+  await run('losetup', ['-d', device], { okExitCodes: [0, 1] });
+  if (options.force) return;
+  const deadline = Date.now() + DETACH_TIMEOUT_MS;
+  while (await isAttached(device)) {
+    if (Date.now() > deadline)
+      throw new SendenseError('MOUNT_BUSY', { mount: device, detail: 'the loop device is still in use' });
+    await sleep(10);
+  }
+}
+
+async function isAttached(device: string): Promise<boolean> {
+  const name = device.replace('/dev/', '');
+  return await readFile(`/sys/block/${name}/loop/backing_file`).then(
+    () => true,
+    () => false,
+  );
+}
+
+export async function listLoops(): Promise<LoopDevice[]> {
+  const { stdout } = await run('losetup', ['-l', '-J', '-O', 'NAME,BACK-FILE']);
+  if (stdout.trim() === '') return [];
+  const listed = JSON.parse(stdout) as {
+    readonly loopdevices: readonly { readonly name: string; readonly 'back-file': string | null }[];
+  };
+  return listed.loopdevices.map((entry) => ({
+    device: entry.name,
+    backingFile: (entry['back-file'] ?? '').replace(/ ?\(deleted\)$/, ''),
+  }));
+}
