@@ -1,3 +1,5 @@
+import { realpath } from 'node:fs/promises';
+import { basename, dirname, join, sep } from 'node:path';
 import { SendenseError } from '../base/sendense-error.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { MountRegistry } from '../restore/mount/mount-registry.ts';
@@ -12,6 +14,8 @@ export interface MountDeps {
   readonly repositories: Repositories;
   readonly locks: ResourceLocks;
   readonly mounts: MountRegistry;
+  /** Folders of the appliance itself: nothing is shown there. */
+  readonly ownFolders: readonly string[];
   /** Mount id → gives the backup back; called when the mount closes. */
   readonly mountLocks: Map<string, () => void>;
 }
@@ -27,6 +31,7 @@ export async function openRestoreMount(
   exposeAt: string | null,
 ): Promise<MountSession> {
   const backup = findCompleted(deps.catalog, wanted);
+  if (exposeAt !== null) await refuseOwnFolders(deps, exposeAt);
   const release = deps.locks.acquire('a mount', [
     {
       resource: `backup:${backup.id}`,
@@ -42,5 +47,16 @@ export async function openRestoreMount(
   } catch (error) {
     release();
     throw error;
+  }
+}
+
+/** @throws OUTPUT_INVALID for a place inside the appliance's folders or a repository */
+async function refuseOwnFolders(deps: MountDeps, path: string): Promise<void> {
+  const real = await realpath(path).catch(async () =>
+    join(await realpath(dirname(path)).catch(() => dirname(path)), basename(path)),
+  );
+  const own = [...deps.ownFolders, ...deps.repositories.all().map((repository) => repository.root)];
+  if (own.some((folder) => real === folder || real.startsWith(folder + sep))) {
+    throw new SendenseError('OUTPUT_INVALID', { path, detail: 'it lies inside the appliance' });
   }
 }

@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises';
-import type { GuestNode } from '../guest-node.ts';
+import type { GuestNode } from './guest-node.ts';
 
 interface SortedFolder {
   readonly device: bigint;

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { open, readlink } from 'node:fs/promises';
 import { errnoOf, SendenseError } from '../../base/sendense-error.ts';
-import { GuestNode } from '../guest-node.ts';
+import { GuestNode } from './guest-node.ts';
 import {
   displayPath,
   type GuestPath,

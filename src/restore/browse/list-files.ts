@@ -1,9 +1,9 @@
 import { lstat, readlink } from 'node:fs/promises';
 import pLimit from 'p-limit';
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { GuestNode } from '../guest-node.ts';
 import { firstIndexAfter, sortedNames } from './directory-names.ts';
 import { type FileType, fileTypeOf, isoTime } from './file-type.ts';
+import type { GuestNode } from './guest-node.ts';
 import { displayPath, type GuestPath } from './guest-path.ts';
 import { asPathError } from './guest-root.ts';
 import { type BrowsableMount, locatePath } from './locate-path.ts';

@@ -1,7 +1,7 @@
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
-import type { GuestNode } from '../guest-node.ts';
 import type { MountedFilesystem } from '../mount/mounted-filesystem.ts';
 import type { OpenMount } from '../mount/open-mount.ts';
+import type { GuestNode } from './guest-node.ts';
 import {
   displayPath,
   type GuestPath,
