@@ -230,7 +230,7 @@ describe.each(['nbd-server', 'storage-daemon'])(
       expect(readdirSync(join(appliance.home, 'run', 'exports'))).toEqual([]);
     });
 
-    it('leaves nothing when the job is cancelled, even while the source hangs', async () => {
+    it('leaves nothing when the job is cancelled', async () => {
       const { job_id, backup_id } = await stopMidway();
       expect(appliance.ctl('job', 'cancel', job_id).code).toBe(0);
       // the source still stands still: the end must not wait for it
@@ -261,3 +261,231 @@ describe.each(['nbd-server', 'storage-daemon'])(
     });
   },
 );
+
+describe.each(['nbd-server', 'storage-daemon'])('a repository that fills up through %s', (backend) => {
+  const work = mkdtempSync(join(tmpdir(), 'sd-full-'));
+  const appliance = new TestAppliance();
+  const { backUp, expectRestored } = commands(appliance);
+  const disk = join(work, 'disk');
+  const root = join(work, 'mnt');
+
+  beforeAll(async () => {
+    writeFileSync(join(work, 'fs'), '');
+    truncateSync(join(work, 'fs'), 64 * MIB);
+    sh('mkfs.ext4', '-q', '-F', '-m', '0', '-O', '^has_journal', join(work, 'fs'));
+    mkdirSync(root);
+    sh('mount', '-o', 'loop', join(work, 'fs'), root);
+    await appliance.start([`exports.backend=${backend}`, 'repository.reserve_bytes=0']);
+    appliance.json('repository', 'add', 'small', '--path', join(root, 'backups'));
+    writeFileSync(disk, bytesOf('disk', 10 * MIB));
+    appliance.json('vm', 'add', 'm', '--disk', disk);
+  });
+  afterAll(async () => {
+    await appliance.dispose();
+    try {
+      sh('umount', root);
+    } finally {
+      rmSync(work, { recursive: true, force: true });
+    }
+  });
+
+  it('fails with its code, keeps what is older, and works again once there is room', () => {
+    const first = backUp('m', 'full', '--repository', 'small').backup_id;
+    copyFileSync(disk, `${disk}.first`);
+    const before = contentOf(join(root, 'backups'));
+    writeFileSync(disk, bytesOf('disk', 90 * MIB));
+    expectFailure(appliance.ctl('backup', 'start', '--vm', 'm', '--repository', 'small', '--wait'), 'REPOSITORY_FULL', 21);
+    expect(contentOf(join(root, 'backups'))).toEqual(before);
+    expectRestored(first, 0, `${disk}.first`);
+    truncateSync(disk, 12 * MIB);
+    const next = backUp('m', 'incremental', '--repository', 'small');
+    expect(next.disks[0]?.backup_type).toBe('incremental');
+    expectRestored(next.backup_id, 0, disk);
+  });
+
+  it('says so as well when not even the first block fits', () => {
+    const before = contentOf(join(root, 'backups'));
+    const filler = join(root, 'filler');
+    const zeros = Buffer.alloc(65_536);
+    const file = openSync(filler, 'w');
+    try {
+      for (;;) writeSync(file, zeros);
+    } catch {
+      // full to the last block
+    } finally {
+      closeSync(file);
+    }
+    const result = appliance.ctl('backup', 'start', '--vm', 'm', '--type', 'full', '--repository', 'small', '--wait');
+    expect(result.stderr).toMatch(/\((REPOSITORY_FULL|DISK_FULL)\)/);
+    expect(result.code).toBe(21);
+    rmSync(filler);
+    expect(contentOf(join(root, 'backups'))).toEqual(before);
+    expectRestored(backUp('m', 'incremental', '--repository', 'small').backup_id, 0, disk);
+  });
+});
+
+describe('a source that fails', () => {
+  const work = mkdtempSync(join(tmpdir(), 'sd-source-'));
+  const appliance = new TestAppliance();
+  const { backUp, job, expectRestored } = commands(appliance);
+  const disk = (name: string) => join(work, name);
+  const slow = new FuseSource(disk('slow'), disk('slow.shown'), { bytesPerSecond: 12 * MIB });
+  const badByte = 5 * MIB + 40_960;
+  const bad = new FuseSource(disk('bad'), disk('bad.shown'), { badByte });
+  const repository = join(appliance.home, 'backups');
+
+  beforeAll(async () => {
+    for (const name of ['slow', 'bad']) writeFileSync(disk(name), bytesOf(name, 12 * MIB));
+    writeFileSync(disk('raw'), bytesOf('raw', 4 * MIB));
+    await slow.start();
+    await appliance.start();
+    appliance.json('vm', 'add', 'm', '--disk', slow.path, '--disk', disk('raw'));
+    backUp('m', 'full');
+  });
+  afterEach(() => slow.resume());
+  afterAll(async () => {
+    await appliance.dispose();
+    await slow.stop();
+    await bad.stop();
+    rmSync(work, { recursive: true, force: true });
+  });
+
+  /** Does something to the sources while the first disk is half read. */
+  const failMidway = async (act: () => Promise<void> | void) => {
+    const before = contentOf(repository);
+    const started = appliance.json<Job>('backup', 'start', '--vm', 'm', '--type', 'full');
+    await until('bytes flow', () => job(started.job_id).progress.processed_bytes >= 2 * MIB);
+    slow.pause();
+    await act();
+    slow.resume();
+    const result = appliance.ctl('job', 'watch', started.job_id);
+    expect(contentOf(repository)).toEqual(before);
+    expect(readdirSync(join(appliance.home, 'run', 'exports'))).toEqual([]);
+    return { result, job: job(started.job_id) };
+  };
+  const expectNextWorks = () => {
+    const { backup_id, disks } = backUp('m');
+    expect(disks.map((entry) => entry.backup_type)).toEqual(['incremental', 'incremental']);
+    expectRestored(backup_id, 0, disk('slow'));
+    expectRestored(backup_id, 1, disk('raw'));
+  };
+
+  it('with an I/O error names the place', async () => {
+    copyFileSync(disk('bad'), disk('bad.shown'));
+    appliance.json('vm', 'add', 'b', '--disk', bad.path);
+    const good = backUp('b', 'full');
+    const before = contentOf(repository);
+    await bad.start();
+    const result = appliance.ctl('backup', 'start', '--vm', 'b', '--wait');
+    expectFailure(result, 'SOURCE_READ_FAILED', 21);
+    const offset = Number(/at byte (\d+)/.exec(result.stderr)?.[1]);
+    expect(offset).toBeLessThanOrEqual(badByte);
+    expect(offset).toBeGreaterThan(badByte - MIB);
+    expect(result.stderr).toContain('EIO');
+    expect(contentOf(repository)).toEqual(before);
+    await bad.stop();
+    copyFileSync(disk('bad'), disk('bad.shown'));
+    expect(backUp('b').disks[0]?.backup_type).toBe('incremental');
+    expectRestored(good.backup_id, 0, disk('bad'));
+  });
+
+  it('by being gone from the start is named', () => {
+    renameSync(disk('raw'), disk('raw.away'));
+    expectFailure(appliance.ctl('backup', 'start', '--vm', 'm', '--wait'), 'SOURCE_MISSING', 21);
+    renameSync(disk('raw.away'), disk('raw'));
+  });
+
+  it('by vanishing during the backup leaves nothing', async () => {
+    const { result } = await failMidway(() => renameSync(disk('raw'), disk('raw.away')));
+    expectFailure(result, 'SOURCE_MISSING', 21);
+    renameSync(disk('raw.away'), disk('raw'));
+  });
+
+  it('by being cut short during the backup leaves nothing', async () => {
+    const { result } = await failMidway(() => truncateSync(disk('raw'), MIB));
+    expectFailure(result, 'SOURCE_CHANGED_SIZE', 21);
+    writeFileSync(disk('raw'), bytesOf('raw', 4 * MIB));
+  });
+
+  it('by dying while it is read leaves nothing', async () => {
+    const { result, job: ended } = await failMidway(() => slow.stop());
+    expectFailure(result, 'SOURCE_READ_FAILED', 21);
+    expect(Number(ended.error?.fields['offset'])).toBeGreaterThan(0);
+    await slow.start();
+    expectNextWorks();
+  });
+});
+
+describe('a layer that somebody harmed', () => {
+  const work = mkdtempSync(join(tmpdir(), 'sd-harm-'));
+  const appliance = new TestAppliance();
+  const { backUp, expectRestored, events } = commands(appliance);
+  const disk = (name: string) => join(work, name);
+
+  beforeAll(async () => {
+    writeFileSync(disk('a'), bytesOf('a', 3 * MIB));
+    writeFileSync(disk('b'), bytesOf('b', 2 * MIB));
+    await appliance.start(['exports.backend=storage-daemon']);
+    appliance.json('vm', 'add', 'm', '--disk', disk('a'), '--disk', disk('b'));
+  });
+  afterAll(async () => {
+    await appliance.dispose();
+    rmSync(work, { recursive: true, force: true });
+  });
+
+  const header = (path: string, ...create: string[]) => {
+    const crafted = disk('crafted');
+    sh('qemu-img', 'create', '-q', '-f', 'qcow2', ...create, crafted, '3M');
+    const bytes = readFileSync(crafted).subarray(0, 65_536);
+    const file = openSync(path, 'r+');
+    writeSync(file, bytes, 0, bytes.length, 0);
+    closeSync(file);
+    rmSync(crafted);
+  };
+  it.each<[string, (path: string) => void]>([
+    ['deleted', (path) => rmSync(path)],
+    ['cut short', (path) => truncateSync(path, Math.floor(statSync(path).size / 2))],
+    [
+      'changed by one bit under its old time',
+      (path) => {
+        const { atime, mtime } = statSync(path);
+        const [extent] = JSON.parse(sh('qemu-img', 'map', '--output=json', path)) as { offset: number }[];
+        const byte = Buffer.alloc(1);
+        const file = openSync(path, 'r+');
+        readSync(file, byte, 0, 1, (extent?.offset ?? 0) + 1000);
+        writeSync(file, Buffer.from([(byte[0] ?? 0) ^ 1]), 0, 1, (extent?.offset ?? 0) + 1000);
+        closeSync(file);
+        utimesSync(path, atime, mtime);
+      },
+    ],
+    ['given the backing file /etc/shadow', (path) => header(path, '-u', '-b', '/etc/shadow', '-F', 'raw')],
+    ['given an external data file', (path) => header(path, '-o', `data_file=${disk('outside')}`)],
+  ])('by it being %s makes only that disk full', (_how, harm) => {
+    const parent = backUp('m', 'full');
+    const layer = sh('find', join(appliance.home, 'backups'), '-path', `*/disk-0/${parent.disks[0]?.layer}`).trim();
+    harm(layer);
+    // the harmed block changes, so it is compared with its parent
+    for (const name of ['a', 'b']) writeFileSync(disk(name), bytesOf(`${name}${parent.backup_id}`, 4096), { flag: 'r+' });
+    const next = backUp('m');
+    expect(next.disks.map((entry) => entry.backup_type)).toEqual(['full', 'incremental']);
+    expect(next.disks[0]?.reason).toContain('the chain is damaged');
+    const shown = appliance.json<Shown>('backup', 'show', parent.backup_id);
+    expect(shown.damaged).toBe(true);
+    expect(shown.disks.map((entry) => entry.damage === null)).toEqual([false, true]);
+    expect(events('chain.damaged')[0]?.data).toMatchObject({ disk_index: 0, backups: [parent.backup_id] });
+    for (const [index, name] of ['a', 'b'].entries()) expectRestored(next.backup_id, index, disk(name));
+    expect(backUp('m').disks.map((entry) => entry.backup_type)).toEqual(['incremental', 'incremental']);
+  });
+
+  it('is all known again after the catalogue was lost', async () => {
+    const list = () => appliance.json<{ backups: Shown[] }>('backup', 'list', '--status', 'completed').backups;
+    const before = list();
+    await appliance.stop();
+    for (const name of readdirSync(join(appliance.home, 'state')).filter((file) => file.startsWith('catalog.db'))) rmSync(join(appliance.home, 'state', name));
+    await appliance.start(['exports.backend=storage-daemon']);
+    expect(list().map((backup) => backup.backup_id)).toEqual(before.map((backup) => backup.backup_id));
+    for (const [index, name] of ['a', 'b'].entries()) expectRestored(before[0]?.backup_id ?? '', index, disk(name));
+    appliance.json('vm', 'add', 'm', '--disk', disk('a'), '--disk', disk('b'));
+    expect(backUp('m').disks.map((entry) => entry.backup_type)).toEqual(['incremental', 'incremental']);
+  });
+});

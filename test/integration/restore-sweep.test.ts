@@ -7,7 +7,7 @@ import { Bench, sha256, tool } from './restore-fixtures.ts';
 
 /** Opens a mount in a process of its own, then kills it and its storage daemon as a power cut would. */
 async function leaveMount(bench: Bench, request: object): Promise<void> {
-  const source = new URL('../../src/restore/open-mount.ts', import.meta.url).href;
+  const source = new URL('../../src/restore/mount/open-mount.ts', import.meta.url).href;
   const deps = {
     runFolder: bench.runFolder,
     mountFolder: bench.mountFolder,

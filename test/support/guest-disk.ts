@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -99,6 +99,4 @@ export function fillFolder(folder: string, seed: string, count: number, meanByte
   }
 }
 
-export const filesIn = (folder: string): string[] =>
-  readdirSync(folder).filter((name) => statSync(join(folder, name)).isFile());
 export const sha256 = (bytes: Buffer | string): string => createHash('sha256').update(bytes).digest('hex');
