@@ -9,7 +9,7 @@ import { listFiles } from '../restore/browse/list-files.ts';
 import { parseRange } from '../restore/browse/range.ts';
 import type { MountSession } from '../restore/mount/mount-session.ts';
 import { defineRoute, type Route, streamed } from './route.ts';
-import { backupRef, diskIndex, id, jobAnswer, limit, path } from './schemas.ts';
+import { backupRef, id, jobAnswer, limit, path } from './schemas.ts';
 import { jobView } from './views.ts';
 
 const tag = 'restore';
@@ -72,7 +72,8 @@ export function restoreRoutes(deps: MountDeps & RestoreDeps): Route[] {
       answer: jobAnswer,
       body: z.strictObject({
         backup_id: backupRef,
-        disk: diskIndex.default(0),
+        // not coerced as in a query: null, [] and true are no disks
+        disk: z.number().int().min(0).max(9999).default(0),
         output: path,
         format: z.enum(['raw', 'qcow2']).default('raw'),
         overwrite: z.boolean().default(false),

@@ -40,6 +40,8 @@ export async function loadConfig(inputs: ConfigInputs): Promise<LoadedConfig> {
     if (typeof values !== 'object' || values === null) {
       throw invalid(`${section} in ${inputs.file} is not a section`);
     }
+    // an empty section too, so that a misspelt one is found
+    tree[section] ??= {};
     for (const [key, value] of Object.entries(values)) assign(section, key, value, 'file');
   }
   for (const [name, value] of Object.entries(inputs.environment)) {

@@ -60,6 +60,8 @@ export function messageOf(error: unknown): string {
 /** Wraps what was not expected as INTERNAL, so that every edge speaks in codes. */
 export function toSendenseError(error: unknown): SendenseError {
   if (error instanceof SendenseError) return error;
+  // cleaning up failed too: what failed first is the story
+  if (error instanceof SuppressedError) return toSendenseError(error.suppressed);
   if (errnoOf(error) === 'ENOSPC') return new SendenseError('DISK_FULL', { path: pathOf(error) }, error);
   return new SendenseError('INTERNAL', { detail: messageOf(error) }, error);
 }

@@ -201,6 +201,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     openMounts: mounts.list().length,
   });
   const ownFolders = [
+    paths.home,
     paths.runFolder,
     paths.mountFolder,
     paths.defaultRepositoryFolder,

@@ -233,10 +233,21 @@ describe.each(['nbd-server', 'storage-daemon'])(
     it('leaves nothing when the job is cancelled', async () => {
       const { job_id, backup_id } = await stopMidway();
       expect(appliance.ctl('job', 'cancel', job_id).code).toBe(0);
-      // the source still stands still: the end must not wait for it
-      expectFailure(appliance.ctl('job', 'watch', job_id), 'CANCELLED', 130);
+      expectFailure(finish(job_id), 'CANCELLED', 130);
       expect(appliance.json<Shown>('backup', 'show', backup_id).status).toBe('cancelled');
       expect(appliance.processes('sendense-mover')).toEqual([]);
+      expectNothingNew();
+      expectFailure(appliance.ctl('job', 'cancel', job_id), 'JOB_FINISHED', 13);
+    });
+
+    it.runIf(backend === 'storage-daemon')('does not hold up a cancel while the source hangs', async () => {
+      const { job_id, backup_id } = await stopMidway();
+      expect(appliance.ctl('job', 'cancel', job_id).code).toBe(0);
+      // the source stands still, and a process that reads from it cannot be killed
+      expectFailure(appliance.ctl('job', 'watch', job_id), 'CANCELLED', 130);
+      expect(appliance.json<Shown>('backup', 'show', backup_id).status).toBe('cancelled');
+      slow.resume();
+      await until('the mover is gone', () => appliance.processes('sendense-mover').length === 0);
       expectNothingNew();
       expectFailure(appliance.ctl('job', 'cancel', job_id), 'JOB_FINISHED', 13);
     });
@@ -294,7 +305,11 @@ describe.each(['nbd-server', 'storage-daemon'])('a repository that fills up thro
     copyFileSync(disk, `${disk}.first`);
     const before = contentOf(join(root, 'backups'));
     writeFileSync(disk, bytesOf('disk', 90 * MIB));
-    expectFailure(appliance.ctl('backup', 'start', '--vm', 'm', '--repository', 'small', '--wait'), 'REPOSITORY_FULL', 21);
+    expectFailure(
+      appliance.ctl('backup', 'start', '--vm', 'm', '--repository', 'small', '--wait'),
+      'REPOSITORY_FULL',
+      21,
+    );
     expect(contentOf(join(root, 'backups'))).toEqual(before);
     expectRestored(first, 0, `${disk}.first`);
     truncateSync(disk, 12 * MIB);
@@ -315,7 +330,17 @@ describe.each(['nbd-server', 'storage-daemon'])('a repository that fills up thro
     } finally {
       closeSync(file);
     }
-    const result = appliance.ctl('backup', 'start', '--vm', 'm', '--type', 'full', '--repository', 'small', '--wait');
+    const result = appliance.ctl(
+      'backup',
+      'start',
+      '--vm',
+      'm',
+      '--type',
+      'full',
+      '--repository',
+      'small',
+      '--wait',
+    );
     expect(result.stderr).toMatch(/\((REPOSITORY_FULL|DISK_FULL)\)/);
     expect(result.code).toBe(21);
     rmSync(filler);
@@ -462,10 +487,16 @@ describe('a layer that somebody harmed', () => {
     ['given an external data file', (path) => header(path, '-o', `data_file=${disk('outside')}`)],
   ])('by it being %s makes only that disk full', (_how, harm) => {
     const parent = backUp('m', 'full');
-    const layer = sh('find', join(appliance.home, 'backups'), '-path', `*/disk-0/${parent.disks[0]?.layer}`).trim();
+    const layer = sh(
+      'find',
+      join(appliance.home, 'backups'),
+      '-path',
+      `*/disk-0/${parent.disks[0]?.layer}`,
+    ).trim();
     harm(layer);
     // the harmed block changes, so it is compared with its parent
-    for (const name of ['a', 'b']) writeFileSync(disk(name), bytesOf(`${name}${parent.backup_id}`, 4096), { flag: 'r+' });
+    for (const name of ['a', 'b'])
+      writeFileSync(disk(name), bytesOf(`${name}${parent.backup_id}`, 4096), { flag: 'r+' });
     const next = backUp('m');
     expect(next.disks.map((entry) => entry.backup_type)).toEqual(['full', 'incremental']);
     expect(next.disks[0]?.reason).toContain('the chain is damaged');
@@ -478,13 +509,18 @@ describe('a layer that somebody harmed', () => {
   });
 
   it('is all known again after the catalogue was lost', async () => {
-    const list = () => appliance.json<{ backups: Shown[] }>('backup', 'list', '--status', 'completed').backups;
+    const list = () =>
+      appliance.json<{ backups: Shown[] }>('backup', 'list', '--status', 'completed').backups;
     const before = list();
     await appliance.stop();
-    for (const name of readdirSync(join(appliance.home, 'state')).filter((file) => file.startsWith('catalog.db'))) rmSync(join(appliance.home, 'state', name));
+    for (const name of readdirSync(join(appliance.home, 'state')).filter((file) =>
+      file.startsWith('catalog.db'),
+    ))
+      rmSync(join(appliance.home, 'state', name));
     await appliance.start(['exports.backend=storage-daemon']);
     expect(list().map((backup) => backup.backup_id)).toEqual(before.map((backup) => backup.backup_id));
-    for (const [index, name] of ['a', 'b'].entries()) expectRestored(before[0]?.backup_id ?? '', index, disk(name));
+    for (const [index, name] of ['a', 'b'].entries())
+      expectRestored(before[0]?.backup_id ?? '', index, disk(name));
     appliance.json('vm', 'add', 'm', '--disk', disk('a'), '--disk', disk('b'));
     expect(backUp('m').disks.map((entry) => entry.backup_type)).toEqual(['incremental', 'incremental']);
   });

@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises';
-import { hasCode, SendenseError } from '../../base/sendense-error.ts';
+import { SendenseError, toSendenseError } from '../../base/sendense-error.ts';
 import type { SnapshotDisk } from '../../capture/source.ts';
 import type { ExportBackend } from '../../nbd/exports/export-backend.ts';
 import { exportNameFor } from '../../nbd/exports/export-name.ts';
@@ -54,8 +54,20 @@ export async function fillLayer(
     return await fill(deps, request, context, layer, files);
   } catch (error) {
     await discardLayer(files);
+    // the mover knows only the export and the tools only a file; people know the folder
+    if (isFull(error, deps.repositoryRoot))
+      throw new SendenseError('REPOSITORY_FULL', { path: deps.repositoryRoot }, error);
     throw error;
   }
+}
+
+/** Who met the full disk first decides its name: the export, the row file or `qemu-img create`. */
+function isFull(error: unknown, repositoryRoot: string): boolean {
+  const { code, fields } = toSendenseError(error);
+  if (code === 'DISK_FULL') return String(fields['path']).startsWith(repositoryRoot);
+  // tools run in the C locale
+  if (code === 'TOOL_FAILED') return String(fields['detail']).includes('No space left on device');
+  return code === 'REPOSITORY_FULL';
 }
 
 async function fill(
@@ -114,11 +126,6 @@ async function fill(
       );
     context.fact('transferred', { disk_index: diskIndex });
     return { diskIndex, disk, plan, layer, files, exportName, writtenBytes: moved.writtenBytes };
-  } catch (error) {
-    // the mover knows only the export; people know the folder
-    if (hasCode(error, 'REPOSITORY_FULL'))
-      throw new SendenseError('REPOSITORY_FULL', { path: deps.repositoryRoot }, error);
-    throw error;
   } finally {
     context.intent('export-closed', { disk_index: diskIndex });
     await opened.close();

@@ -16,10 +16,31 @@ interface MoverRun {
 const HEAP_FLAGS = ['--max-old-space-size=96', '--max-semi-space-size=2'];
 
 /**
+ * A cancelled mover is killed after 5 s. One that is still there then hangs in the kernel, on storage that does not
+ * answer; it will never run a line again, so nothing is lost by not waiting for it.
+ */
+const ABANDON_AFTER_MS = 8_000;
+
+/**
  * Runs one transfer in a process of its own.
  * @throws what the mover failed with; INTERNAL when it died without a word; CANCELLED
  */
 export async function runMover(request: MoverRun): Promise<MoveProgress> {
+  const { promise: abandoned, reject } = Promise.withResolvers<never>();
+  let timer: NodeJS.Timeout | undefined;
+  const onAbort = () => {
+    timer = setTimeout(() => reject(new SendenseError('CANCELLED')), ABANDON_AFTER_MS);
+  };
+  request.signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([follow(request), abandoned]);
+  } finally {
+    request.signal.removeEventListener('abort', onAbort);
+    clearTimeout(timer);
+  }
+}
+
+async function follow(request: MoverRun): Promise<MoveProgress> {
   const child = runPiped(process.execPath, [...HEAP_FLAGS, request.moverFile], { signal: request.signal });
   child.stdin.write(`${JSON.stringify(request.spec)}\n`);
   let done: MoveProgress | null = null;
