@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { LoadedConfig } from '../base/load-config.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Repositories } from '../jobs/repositories.ts';
-import { repositorySpace } from '../repository/open-repository.ts';
+import { confirmRepository, repositorySpace } from '../repository/open-repository.ts';
 import { testWrite } from '../repository/publish-backup.ts';
 import { defineRoute, type Route } from './route.ts';
 import { limit, path, repositoryName } from './schemas.ts';
@@ -108,6 +108,7 @@ export function systemRoutes(deps: SystemDeps): Route[] {
       answer: z.looseObject({ ok: z.boolean() }),
       handle: async ({ params: { repository } }) => {
         const found = repositories.byName(repository);
+        await confirmRepository(found);
         await testWrite(found.root);
         return { ok: true, name: found.name, path: found.root, ...(await repositorySpace(found.root)) };
       },

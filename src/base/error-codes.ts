@@ -75,6 +75,12 @@ export const errorCodes = {
     'A machine called "{vm}" exists already.',
     'Pick another name, or change the existing one with `sendense-ctl vm set`.',
   ),
+  VM_NOT_REGISTERED: user(
+    409,
+    13,
+    'The machine "{vm}" is known only from its backups.',
+    'Register it again with `sendense-ctl vm add {vm} --disk …`; its chains go on.',
+  ),
   VM_HAS_BACKUPS: user(
     409,
     13,

@@ -22,6 +22,8 @@ const DEFAULT_TIMEOUT_MS = 120_000;
 const STDERR_TAIL_CHARACTERS = 2_000;
 /** What a tool gets between TERM and KILL. */
 const KILL_DELAY_MS = 5_000;
+/** Node's timers are 32 bits: beyond about 24 days they fire at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export interface RunOptions {
   readonly timeoutMs?: number;
@@ -53,13 +55,6 @@ function failure(tool: string, error: unknown, options: RunOptions): SendenseErr
     );
   }
   if (options.signal?.aborted) return new SendenseError('CANCELLED', {}, error);
-  if (error.timedOut) {
-    return new SendenseError(
-      'TOOL_TIMEOUT',
-      { tool, seconds: (options.timeoutMs ?? DEFAULT_TIMEOUT_MS) / 1000 },
-      error,
-    );
-  }
   const outcome =
     error.signal === undefined ? `exit code ${error.exitCode ?? '?'}` : `signal ${error.signal}`;
   const tail = String(error.stderr ?? '')
@@ -81,27 +76,74 @@ export async function run(
     stdin: options.input === undefined ? 'ignore' : 'pipe',
     ...(options.input === undefined ? {} : { input: options.input }),
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-    ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
     env: { LC_ALL: 'C', ...options.env },
     detached: true,
     cleanup: true,
-    timeout: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
-    forceKillAfterDelay: KILL_DELAY_MS,
     stripFinalNewline: false,
     buffer: options.onLine === undefined ? true : { stdout: false, stderr: true },
     maxBuffer: 64 * 1024 * 1024,
   });
   if (options.onLine) feedLines(child.stdout, options.onLine, options.splitAtCarriageReturn ?? false);
+  const limit = endGroupAtLimit(child.pid, options);
   try {
     const result = await child;
     return { stdout: String(result.stdout ?? ''), stderr: String(result.stderr), exitCode: 0 };
   } catch (error) {
+    if (limit.timedOut()) {
+      throw new SendenseError(
+        'TOOL_TIMEOUT',
+        { tool, seconds: (options.timeoutMs ?? DEFAULT_TIMEOUT_MS) / 1000 },
+        error,
+      );
+    }
     const code = error instanceof ExecaError && error.signal === undefined ? error.exitCode : undefined;
     if (error instanceof ExecaError && code !== undefined && options.okExitCodes?.includes(code)) {
       return { stdout: String(error.stdout ?? ''), stderr: String(error.stderr), exitCode: code };
     }
     throw failure(tool, error, options);
+  } finally {
+    limit.release();
   }
+}
+
+/**
+ * Ends the whole process group at the time limit or when the caller gives up: a shell's children hold its pipes
+ * open, so ending the shell alone would end nothing.
+ */
+function endGroupAtLimit(
+  pid: number | undefined,
+  options: RunOptions,
+): { timedOut: () => boolean; release: () => void } {
+  let isTimeout = false;
+  let killTimer: NodeJS.Timeout | undefined;
+  const signalGroup = (signal: 'SIGTERM' | 'SIGKILL') => {
+    try {
+      if (pid !== undefined) process.kill(-pid, signal);
+    } catch {
+      // it has ended already
+    }
+  };
+  const end = () => {
+    signalGroup('SIGTERM');
+    killTimer ??= setTimeout(() => signalGroup('SIGKILL'), KILL_DELAY_MS);
+  };
+  const timer = setTimeout(
+    () => {
+      isTimeout = true;
+      end();
+    },
+    Math.min(options.timeoutMs ?? DEFAULT_TIMEOUT_MS, MAX_TIMER_MS),
+  );
+  options.signal?.addEventListener('abort', end, { once: true });
+  if (options.signal?.aborted) end();
+  return {
+    timedOut: () => isTimeout,
+    release: () => {
+      clearTimeout(timer);
+      clearTimeout(killTimer);
+      options.signal?.removeEventListener('abort', end);
+    },
+  };
 }
 
 function feedLines(

@@ -159,9 +159,9 @@ export function systemCommands(program: Command): void {
         },
         {
           check: 'nbd-server',
-          ok: nbd !== 'missing',
+          ok: health.export_backend !== 'nbd-server' || nbd !== 'missing',
           detail: isOldNbd
-            ? `${nbd}: its parent is replaced every few reloads (a known fault before 3.25)`
+            ? `${nbd}: its parent is replaced at every new export (a known fault before 3.25)`
             : nbd,
         },
         {
@@ -177,7 +177,7 @@ export function systemCommands(program: Command): void {
       ];
       print(
         format,
-        findings,
+        { checks: findings },
         findings,
         [
           { title: 'CHECK', value: (row) => row.check },

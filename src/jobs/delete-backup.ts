@@ -4,6 +4,7 @@ import type { Backup } from '../catalog/backups.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import { refreshChains } from '../catalog/record-backup.ts';
 import { dependantsOf } from '../repository/chains.ts';
+import { confirmRepository } from '../repository/open-repository.ts';
 import { entombBackup, findManifest, removeEntombed } from '../repository/publish-backup.ts';
 import { findBackup } from './find-backup.ts';
 import type { Repositories } from './repositories.ts';
@@ -63,6 +64,7 @@ export async function deleteBackup(deps: DeleteDeps, wanted: string, cascade: bo
       : []),
   ]);
   try {
+    await confirmRepository(deps.repositories.byId(backup.repositoryId));
     for (const id of plan.backupIds) await deleteOne(deps, id);
   } finally {
     release();

@@ -2,6 +2,7 @@ import { SendenseError } from '../base/sendense-error.ts';
 import type { Backup } from '../catalog/backups.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import { layerChain } from '../repository/layer-chain.ts';
+import { confirmRepository } from '../repository/open-repository.ts';
 import type { Repositories } from './repositories.ts';
 
 export interface ReadableDisk {
@@ -21,7 +22,9 @@ export async function readableDisks(
   diskIndex: number | null,
 ): Promise<ReadableDisk[]> {
   const vm = deps.catalog.vms.byContext(backup.contextId);
-  const { root } = deps.repositories.byId(backup.repositoryId);
+  const repository = deps.repositories.byId(backup.repositoryId);
+  await confirmRepository(repository);
+  const { root } = repository;
   const disks = backup.disks.filter((disk) => diskIndex === null || disk.diskIndex === diskIndex);
   if (!vm || disks.length === 0)
     throw new SendenseError('DISK_UNKNOWN', {

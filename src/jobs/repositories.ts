@@ -4,8 +4,10 @@ import type { Clock } from '../base/clock.ts';
 import { messageOf, SendenseError } from '../base/sendense-error.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import { adoptRepository } from '../catalog/record-backup.ts';
+import { membersOnLayer } from '../repository/chains.ts';
+import { layout } from '../repository/layout.ts';
 import { openRepository, type Repository } from '../repository/open-repository.ts';
-import { readRepository } from '../repository/read-repository.ts';
+import { readRepository, readSidecar } from '../repository/read-repository.ts';
 import { finishDeletions } from '../repository/sweep-repository.ts';
 
 /** The repositories that are open in this daemon, by name and by id. */
@@ -21,11 +23,12 @@ export class Repositories {
 
   /** Opens what the catalogue names and `local`; one that is away is reported and left out. */
   async openAll(localFolder: string): Promise<void> {
-    await this.#attach('local', localFolder);
-    for (const record of this.#catalog.repositories.all()) {
+    const known = this.#catalog.repositories.all();
+    if (!known.some((record) => record.name === 'local')) await this.#attach('local', localFolder, null);
+    for (const record of known) {
       if (this.#open.has(record.name)) continue;
       try {
-        await this.#attach(record.name, record.root);
+        await this.#attach(record.name, record.root, record.id);
       } catch (error) {
         this.#catalog.events.add({
           kind: 'repository.unavailable',
@@ -55,7 +58,11 @@ export class Repositories {
           detail: `${root} and ${known.root} overlap`,
         });
     }
-    return await this.#attach(name, root);
+    return await this.#attach(
+      name,
+      root,
+      this.#catalog.repositories.all().find((record) => record.name === name)?.id ?? null,
+    );
   }
 
   all(): Repository[] {
@@ -77,8 +84,8 @@ export class Repositories {
     return repository;
   }
 
-  async #attach(name: string, root: string): Promise<Repository> {
-    const repository = await openRepository(name, root, this.#clock);
+  async #attach(name: string, root: string, expectedId: string | null): Promise<Repository> {
+    const repository = await openRepository(name, root, this.#clock, expectedId);
     const twin = this.all().find((known) => known.id === repository.id);
     if (twin)
       throw new SendenseError('REPOSITORY_EXISTS', {
@@ -99,6 +106,7 @@ export class Repositories {
       });
     }
     const adopted = adoptRepository(this.#catalog, repository, content, this.#clock.now());
+    await this.#adoptDamage(repository, adopted);
     if (adopted.length > 0) {
       this.#catalog.events.add({
         kind: 'repository.adopted',
@@ -109,5 +117,27 @@ export class Repositories {
       });
     }
     return repository;
+  }
+
+  /** What a check found lies beside the layers and must not be forgotten with the catalogue. */
+  async #adoptDamage(repository: Repository, adopted: readonly string[]): Promise<void> {
+    for (const id of adopted) {
+      const backup = this.#catalog.backups.byId(id);
+      const vm = backup ? this.#catalog.vms.byContext(backup.contextId) : null;
+      if (!backup || !vm) continue;
+      for (const disk of backup.disks) {
+        const folder = layout.diskFolder(repository.root, vm.vmUuid, disk.diskIndex);
+        // a sidecar that is missing or broken is found when the layer is read
+        const sidecar = await readSidecar(folder, disk.layer).catch(() => null);
+        if (sidecar?.verification?.ok !== false) continue;
+        const damage = new SendenseError('LAYER_CORRUPT', {
+          layer: disk.layer,
+          detail: sidecar.verification.detail ?? '',
+        }).message;
+        const members = this.#catalog.backups.completed(backup.contextId, repository.id);
+        for (const member of membersOnLayer(members, disk.diskIndex, disk.layer))
+          this.#catalog.backups.markDamage(member, disk.diskIndex, damage);
+      }
+    }
   }
 }

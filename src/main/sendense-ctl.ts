@@ -38,6 +38,9 @@ function inherit(command: Command): void {
 }
 inherit(program);
 
+// `sendense-ctl … | head` closes the pipe early; that is no failure
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+
 try {
   await program.parseAsync();
 } catch (error) {

@@ -34,8 +34,16 @@ export async function checkLayer(path: string, signal?: AbortSignal): Promise<Ch
   });
   if (result.exitCode === 0) return { clean: true, leaks: false };
   if (result.exitCode === 3) return { clean: true, leaks: true };
-  return { clean: false, detail: `${result.stdout}${result.stderr}`.trim().slice(-500) };
+  return { clean: false, detail: firstError(result.stderr + result.stdout) };
 }
+
+/** One line for people; the rest is of use only to QEMU's developers. */
+const firstError = (text: string): string =>
+  text
+    .split('\n')
+    .find((line) => /error/i.test(line))
+    ?.trim()
+    .slice(0, 200) ?? 'qemu-img check failed';
 
 /** Gives leaked clusters back (after a killed writer); touches no data. */
 export async function repairLeaks(path: string): Promise<void> {

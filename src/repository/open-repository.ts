@@ -16,10 +16,21 @@ export interface Repository {
 }
 
 /**
- * Opens a repository; an empty or absent folder becomes one.
+ * Opens a repository; an empty or absent folder becomes one, unless a certain repository is expected there.
+ * @param expectedId null: whatever is there, also a new one
  * @throws REPOSITORY_UNAVAILABLE, FORMAT_INVALID, FORMAT_TOO_NEW
  */
-export async function openRepository(name: string, root: string, clock: Clock): Promise<Repository> {
+export async function openRepository(
+  name: string,
+  root: string,
+  clock: Clock,
+  expectedId: string | null,
+): Promise<Repository> {
+  if (expectedId !== null) {
+    const known: Repository = { id: expectedId, name, root };
+    await confirmRepository(known);
+    return known;
+  }
   try {
     await mkdir(root, { recursive: true, mode: 0o750 });
     await access(root, constants.R_OK | constants.W_OK | constants.X_OK);
@@ -47,12 +58,28 @@ export async function openRepository(name: string, root: string, clock: Clock): 
   }
 }
 
+/**
+ * Proves that the folder still is this repository: below an absent mount lies an empty folder, and what is written
+ * there is lost to everybody.
+ * @throws REPOSITORY_UNAVAILABLE, FORMAT_INVALID, FORMAT_TOO_NEW
+ */
+export async function confirmRepository(repository: Repository): Promise<void> {
+  const found = await readExisting(repository.root);
+  if (found?.repository_id === repository.id) return;
+  const detail =
+    found === null
+      ? 'there is no repository.json; is its file system mounted?'
+      : 'another repository is there';
+  throw new SendenseError('REPOSITORY_UNAVAILABLE', { path: repository.root, detail });
+}
+
 async function readExisting(root: string): Promise<RepositoryDocument | null> {
   try {
     return await readDocument(layout.repositoryFile(root), repositoryDocument);
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return null;
-    throw error;
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return null;
+    if (error instanceof SendenseError) throw error;
+    throw new SendenseError('REPOSITORY_UNAVAILABLE', { path: root, detail: messageOf(error) }, error);
   }
 }
 

@@ -40,6 +40,10 @@ export async function markDamage(
     throw cause;
   });
   if (sidecar === null) return;
-  const verification = { checked_at: deps.clock.now().toISOString(), ok: false, detail: error.message };
+  const verification = {
+    checked_at: deps.clock.now().toISOString(),
+    ok: false,
+    detail: String(error.fields['detail'] ?? error.message),
+  };
   await writeSidecar(layerFiles(folder, layer), { ...sidecar, verification });
 }

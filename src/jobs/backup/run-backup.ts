@@ -5,7 +5,7 @@ import type { Snapshot } from '../../capture/source.ts';
 import { recordBackup } from '../../catalog/record-backup.ts';
 import type { VmDisk } from '../../catalog/vms.ts';
 import { type Manifest, type ManifestDisk, REPOSITORY_FORMAT } from '../../repository/documents.ts';
-import { repositorySpace } from '../../repository/open-repository.ts';
+import { confirmRepository, repositorySpace } from '../../repository/open-repository.ts';
 import { findManifest, makeDiskFolder, writeManifest, writeVmFile } from '../../repository/publish-backup.ts';
 import { discardLayer } from '../../repository/seal-layer.ts';
 import type { JobContext } from '../job-engine.ts';
@@ -61,6 +61,7 @@ export async function runBackup(
 }
 
 async function checkSpace(deps: BackupDeps, request: BackupRequest): Promise<void> {
+  await confirmRepository(request.repository);
   const { availableBytes } = await repositorySpace(request.repository.root);
   if (availableBytes < deps.reserveBytes)
     throw new SendenseError('REPOSITORY_FULL', { path: request.repository.root });

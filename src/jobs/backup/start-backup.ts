@@ -20,7 +20,7 @@ export interface StartBackupDeps {
 
 /**
  * Starts the backup of a machine and returns at once.
- * @throws VM_UNKNOWN, REPOSITORY_UNKNOWN, VM_BUSY, DISK_BUSY
+ * @throws VM_UNKNOWN, VM_NOT_REGISTERED, REPOSITORY_UNKNOWN, VM_BUSY, DISK_BUSY
  */
 export async function startBackup(
   deps: StartBackupDeps,
@@ -31,7 +31,7 @@ export async function startBackup(
   const { catalog, clock } = deps.backup;
   const repository = deps.repositories.byName(repositoryName);
   const vm = findVm(catalog, vmName);
-  if (!vm.registered) throw new SendenseError('VM_UNKNOWN', { vm: vmName });
+  if (!vm.registered) throw new SendenseError('VM_NOT_REGISTERED', { vm: vmName });
   const disks = vm.disks.filter((disk) => disk.active);
   // two names of one disk are one disk; a missing one is reported by the job itself
   const paths = await Promise.all(disks.map((disk) => realpath(disk.key).catch(() => disk.key)));

@@ -9,11 +9,14 @@ import { hasCode, messageOf, SendenseError } from '../../base/sendense-error.ts'
 import { reloadBudget, type ToolVersion } from '../../qemu/tool-versions.ts';
 import { probeExport } from '../client/nbd-connection.ts';
 import { ConfD } from './conf-d.ts';
+import { nbdServerProcesses } from './nbd-server-processes.ts';
 
 /** It daemonizes before it binds, and DH parameters may take it a while: 0.2–1.6 s were seen. */
 const START_TIMEOUT_MS = 15_000;
 /** A reload answers within some milliseconds; after this the parent is replaced. */
 const RELOAD_TIMEOUT_MS = 1_000;
+/** The pid file is there once the server answers; a second is more than enough. */
+const PID_FILE_ROUNDS = 100;
 const WATCH_INTERVAL_MS = 100;
 /** Without exports for so long the parent is replaced, which clears the names of removed exports. */
 const IDLE_REPLACE_MS = 10_000;
@@ -106,6 +109,8 @@ export class NbdServer implements AsyncDisposable {
       this.#pid = null;
       // TERM reaches all children: right here, where no transfer may outlive us
       if (pid !== null && kill(pid, 'SIGTERM')) await waitForEnd(pid);
+      // children of parents that were replaced, and a parent that started too late to be known
+      for (const left of await nbdServerProcesses(this.#confD.baseFile)) kill(left.pid, 'SIGKILL');
       await rm(this.socketPath, { force: true });
       await rm(this.#pidFile, { force: true });
     });
@@ -179,9 +184,28 @@ export class NbdServer implements AsyncDisposable {
         throw new SendenseError('TOOL_TIMEOUT', { tool: 'nbd-server', seconds: START_TIMEOUT_MS / 1000 });
       await sleep(10);
     }
-    this.#pid = Number((await readFile(this.#pidFile, 'utf8')).trim());
+    this.#pid = await this.#adoptParent();
     this.#reloads = 0;
     this.#hasStaleNames = false;
+  }
+
+  /** Takes the process of the pid file for the parent and ends any other, so that there is never a second one. */
+  async #adoptParent(): Promise<number> {
+    for (let round = 0; round < PID_FILE_ROUNDS; round += 1) {
+      const pid = Number((await readFile(this.#pidFile, 'utf8').catch(() => '')).trim());
+      if (pid > 1 && (await isAlive(pid))) {
+        for (const other of await nbdServerProcesses(this.#confD.baseFile)) {
+          if (other.isParent && other.pid !== pid) kill(other.pid, 'SIGKILL');
+        }
+        return pid;
+      }
+      await sleep(10);
+    }
+    throw new SendenseError('TOOL_FAILED', {
+      tool: 'nbd-server',
+      outcome: 'no pid',
+      detail: 'it wrote no pid file',
+    });
   }
 
   /** A refusal of a name that cannot exist is the answer of a living server. */

@@ -1,0 +1,92 @@
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { TestAppliance } from '../support/appliance.ts';
+import { bytesOf, sh } from '../support/guest-disk.ts';
+
+describe('what surrounds a backup', () => {
+  const work = mkdtempSync(join(tmpdir(), 'sd-around-'));
+  const appliance = new TestAppliance();
+  const disk = join(work, 'a');
+  const usb = join(work, 'usb');
+
+  beforeAll(async () => {
+    writeFileSync(disk, bytesOf('a', 2 * 1024 * 1024));
+    writeFileSync(`${usb}.img`, '');
+    truncateSync(`${usb}.img`, 128 * 1024 * 1024);
+    sh('mkfs.ext4', '-q', '-F', `${usb}.img`);
+    mkdirSync(usb);
+    await appliance.start(['jobs.hook_timeout_s=1', 'repository.reserve_bytes=1000000']);
+    appliance.json('vm', 'add', 'm', '--disk', disk);
+  });
+  afterAll(async () => {
+    await appliance.dispose();
+    try {
+      sh('umount', usb);
+    } catch {
+      // the test had unmounted it
+    }
+    rmSync(work, { recursive: true, force: true });
+  });
+
+  it('writes nothing below a repository that is not mounted, running or restarted', async () => {
+    sh('mount', '-o', 'loop', `${usb}.img`, usb);
+    appliance.json('repository', 'add', 'usb', '--path', usb);
+    const first = appliance.json<{ backup_id: string }>(
+      'backup',
+      'start',
+      '--vm',
+      'm',
+      '--type',
+      'full',
+      '--repository',
+      'usb',
+      '--wait',
+    );
+    sh('umount', usb);
+    for (const restart of [false, true]) {
+      if (restart) {
+        await appliance.stop();
+        await appliance.start();
+      }
+      const refused = appliance.ctl('backup', 'start', '--vm', 'm', '--repository', 'usb', '--wait');
+      expect(refused.code, refused.stderr).not.toBe(0);
+      expect(readdirSync(usb)).toEqual([]);
+      expect(
+        appliance.ctl('restore', 'disk', '--backup-id', first.backup_id, '--output', join(work, 'out'))
+          .stderr,
+      ).toContain('REPOSITORY_UNAVAILABLE');
+    }
+    sh('mount', '-o', 'loop', `${usb}.img`, usb);
+    await appliance.stop();
+    await appliance.start(['jobs.hook_timeout_s=1', 'repository.reserve_bytes=1000000']);
+    const next = appliance.json<{ disks: { backup_type: string }[] }>(
+      'backup',
+      'start',
+      '--vm',
+      'm',
+      '--repository',
+      'usb',
+      '--wait',
+    );
+    expect(next.disks[0]?.backup_type).toBe('incremental');
+    await appliance.stop();
+    sh('umount', usb);
+    await appliance.start(['jobs.hook_timeout_s=1']);
+  });
+
+  it('ends a hook with all its children at the time limit, and runs the other one', () => {
+    const marker = join(work, 'thawed');
+    appliance.json('vm', 'set', 'm', '--before', 'sleep 60; true', '--after', `touch ${marker}`);
+    const started = Date.now();
+    const failed = appliance.ctl('backup', 'start', '--vm', 'm', '--wait');
+    expect(failed.stderr).toContain('HOOK_FAILED');
+    expect(Date.now() - started).toBeLessThan(30_000);
+    expect(readdirSync(work)).toContain('thawed');
+    appliance.json('vm', 'set', 'm', '--before', '', '--after', 'exit 3');
+    const warned = appliance.ctl('backup', 'start', '--vm', 'm', '--wait');
+    expect(warned.code).toBe(0);
+    expect(warned.stderr).toContain('warning:');
+  });
+});
