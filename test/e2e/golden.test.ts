@@ -11,11 +11,12 @@ const golden = join(dirname(fileURLToPath(import.meta.url)), '..', 'golden-repos
 it.each(readdirSync(golden).filter((name) => name.startsWith('format-')))(
   'opens and restores the golden repository %s without its catalogue',
   async (format) => {
-    const home = mkdtempSync(join(tmpdir(), 'sd-gold-'));
+    const work = mkdtempSync(join(tmpdir(), 'sd-gold-'));
+  const home = join(work, 'home');
     const appliance = new TestAppliance(home);
-    const output = join(home, 'restored');
+    const output = join(work, 'restored');
     try {
-      mkdirSync(join(home, 'backups'));
+      mkdirSync(join(home, 'backups'), { recursive: true });
       cpSync(join(golden, format, 'backups'), join(home, 'backups'), { recursive: true });
       const expected = JSON.parse(readFileSync(join(golden, format, 'expected.json'), 'utf8')) as Record<
         string,
@@ -66,7 +67,7 @@ it.each(readdirSync(golden).filter((name) => name.startsWith('format-')))(
       expect(appliance.ctl('backup', 'start', '--vm', 'golden').code).toBe(13);
     } finally {
       await appliance.dispose();
-      rmSync(home, { recursive: true, force: true });
+      rmSync(work, { recursive: true, force: true });
     }
   },
 );
