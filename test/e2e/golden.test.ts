@@ -12,7 +12,7 @@ it.each(readdirSync(golden).filter((name) => name.startsWith('format-')))(
   'opens and restores the golden repository %s without its catalogue',
   async (format) => {
     const work = mkdtempSync(join(tmpdir(), 'sd-gold-'));
-  const home = join(work, 'home');
+    const home = join(work, 'home');
     const appliance = new TestAppliance(home);
     const output = join(work, 'restored');
     try {
