@@ -6,6 +6,7 @@ interface Entry {
   row: Row | null;
   state: 'taken' | 'done' | 'flushed';
   bytes: number;
+  isReplay: boolean;
 }
 
 export interface TakenItem {
@@ -61,7 +62,7 @@ export class FlushLedger {
     }
     const sequence = this.#nextSequence;
     this.#nextSequence += 1;
-    this.#entries.set(sequence, { item: next.value, row: null, state: 'taken', bytes: 0 });
+    this.#entries.set(sequence, { item: next.value, row: null, state: 'taken', bytes: 0, isReplay: false });
     return { sequence, item: next.value, isReplay: false };
   }
 
@@ -71,8 +72,9 @@ export class FlushLedger {
     if (!entry) return;
     entry.row = row;
     entry.bytes = bytesWritten;
-    // what wrote nothing needs no flush, but its row still waits for its turn
-    entry.state = bytesWritten === 0 ? 'flushed' : 'done';
+    // what wrote nothing needs no flush, but its row still waits for its turn; a replay that finds its bytes in place
+    // may be looking at its own earlier write, which nobody has flushed yet
+    entry.state = bytesWritten === 0 && !entry.isReplay ? 'flushed' : 'done';
     this.unflushedBytes += bytesWritten;
   }
 
@@ -95,6 +97,7 @@ export class FlushLedger {
     for (const [, entry] of lost) {
       if (entry.state === 'done') this.unflushedBytes -= entry.bytes;
       entry.state = 'taken';
+      entry.isReplay = true;
       entry.row = null;
     }
     this.#replay = lost.map(([sequence]) => sequence);
