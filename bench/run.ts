@@ -204,7 +204,7 @@ function mover(source: string, sizeBytes: number, socketPath: string): Sample {
   const spec = {
     source: { kind: 'file', path: source, sizeBytes, hasHoles: true },
     target: { socketPath, exportName: 'n' },
-    tuning: { connections: 2, inFlight: 4, canWriteZeroes: true },
+    tuning: { connections: 3, inFlight: 2, canWriteZeroes: true },
     parent: null,
     rowFile: at('rows'),
     writtenFile: at('written'),
@@ -269,6 +269,7 @@ async function dataset(name: string, sizeMib: number, dataMib: number, runs: () 
       )
         await new Promise((resolve) => setTimeout(resolve, 50));
       appliance.json('vm', 'add', 'm', '--disk', source);
+      warm(dataMib + 256);
       keep(
         `full backup through ${backend}`,
         await job(appliance, '/backup/start', { vm_name: 'm', backup_type: 'full' }),
@@ -291,6 +292,7 @@ async function dataset(name: string, sizeMib: number, dataMib: number, runs: () 
           cpuSeconds: 0,
           peakMib: 0,
         });
+        warm(dataMib + 256);
         keep(
           'restore of a disk',
           await job(appliance, '/restore/disk', { backup_id: shown.backup_id, disk: 0, output: out }),

@@ -6,6 +6,7 @@ import pLimit from 'p-limit';
 import type { Logger } from '../base/logger.ts';
 import { type RunningDaemon, run, startDaemon } from '../base/process.ts';
 import { errnoOf, hasCode, messageOf, SendenseError } from '../base/sendense-error.ts';
+import { transferHeap } from '../base/transfer-heap.ts';
 import type { ImageNode } from './block-graph.ts';
 import { QmpClient } from './qmp-client.ts';
 
@@ -129,6 +130,7 @@ export class StorageDaemon implements AsyncDisposable {
       ],
       {
         logFile: join(folder, 'qsd.log'),
+        env: transferHeap,
         readyWhen: async () => {
           if (!existsSync(monitorSocket)) return false;
           const client = await QmpClient.connect(monitorSocket).catch(() => null);

@@ -38,7 +38,7 @@ export function nbdServerBackend(deps: NbdServerBackendDeps): ExportBackend {
       return {
         endpoint: { socketPath: deps.server.socketPath, exportName: layer.exportName },
         // FUSE requests of one export are served one by one; more in flight only makes threads wait
-        tuning: { connections: 1, inFlight: 4, canWriteZeroes: false },
+        tuning: { connections: 2, inFlight: 4, canWriteZeroes: false },
         close,
         [Symbol.asyncDispose]: close,
       };

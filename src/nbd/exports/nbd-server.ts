@@ -6,6 +6,7 @@ import type { Logger } from '../../base/logger.ts';
 import { isAlive, kill } from '../../base/owned-processes.ts';
 import { run } from '../../base/process.ts';
 import { hasCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
+import { transferHeap } from '../../base/transfer-heap.ts';
 import { reloadBudget, type ToolVersion } from '../../qemu/tool-versions.ts';
 import { probeExport } from '../client/nbd-connection.ts';
 import { ConfD } from './conf-d.ts';
@@ -170,13 +171,14 @@ export class NbdServer implements AsyncDisposable {
     await rm(this.socketPath, { force: true });
     await rm(this.#pidFile, { force: true });
     const args = ['-C', this.#confD.baseFile, '-p', this.#pidFile];
+    const options = { timeoutMs: START_TIMEOUT_MS, env: transferHeap };
     try {
-      await run('nbd-server', args, { timeoutMs: START_TIMEOUT_MS });
+      await run('nbd-server', args, options);
     } catch (error) {
       if (!hasCode(error, 'TOOL_FAILED')) throw error;
       // at start one broken file means no exports at all
       await this.#quarantine();
-      await run('nbd-server', args, { timeoutMs: START_TIMEOUT_MS });
+      await run('nbd-server', args, options);
     }
     const deadline = Date.now() + START_TIMEOUT_MS;
     while (!(await this.#parentAnswers())) {

@@ -23,7 +23,7 @@ export function storageDaemonBackend(daemon: StorageDaemon): ExportBackend {
       }
       return {
         endpoint: { socketPath: daemon.nbdSocket, exportName: layer.exportName },
-        tuning: { connections: 2, inFlight: 4, canWriteZeroes: true },
+        tuning: { connections: 3, inFlight: 2, canWriteZeroes: true },
         close,
         [Symbol.asyncDispose]: close,
       };
