@@ -13,24 +13,13 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
 import { bytesOf, sh } from '../support/guest-disk.ts';
+import { seededRandom } from '../support/seeded-random.ts';
 
 const MIB = 1024 * 1024;
 const seed = Number(process.env['PROPERTY_SEED'] ?? Math.floor(Math.random() * 1e9));
 
-/** mulberry32: small, and the same everywhere. */
-function random(state: number): () => number {
-  let a = state;
-  return () => {
-    a = (a + 0x6d2b79f5) | 0;
-    let t = Math.imul(a ^ (a >>> 15), 1 | a);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
 it(`keeps every restore point identical through random writes, backups and deletions (PROPERTY_SEED=${seed})`, async () => {
-  const next = random(seed);
-  const pick = <T>(values: readonly T[]): T => values[Math.floor(next() * values.length)] as T;
+  const { next, pick } = seededRandom(seed);
   const work = mkdtempSync(join(tmpdir(), 'sd-prop-'));
   const appliance = new TestAppliance();
   const machines = ['one', 'two'];
