@@ -1,11 +1,8 @@
 import { z } from 'zod';
 import type { LoadedConfig } from '../base/load-config.ts';
 import type { Catalog } from '../catalog/catalog.ts';
-import type { Repositories } from '../jobs/repositories.ts';
-import { confirmRepository, repositorySpace } from '../repository/open-repository.ts';
-import { testWrite } from '../repository/publish-backup.ts';
 import { defineRoute, type Route } from './route.ts';
-import { limit, path, repositoryName } from './schemas.ts';
+import { limit } from './schemas.ts';
 
 export interface Health {
   readonly status: 'ok' | 'starting' | 'degraded';
@@ -22,14 +19,12 @@ export interface Health {
 
 interface SystemDeps {
   readonly catalog: Catalog;
-  readonly repositories: Repositories;
   readonly loaded: LoadedConfig;
   readonly health: () => Health;
 }
 
 export function systemRoutes(deps: SystemDeps): Route[] {
-  const { catalog, repositories, loaded } = deps;
-  const params = z.object({ repository: repositoryName });
+  const { catalog, loaded } = deps;
   return [
     defineRoute({
       method: 'get',
@@ -67,51 +62,6 @@ export function systemRoutes(deps: SystemDeps): Route[] {
         events: z.array(z.looseObject({ id: z.number(), kind: z.string(), message: z.string() })),
       }),
       handle: async ({ query }) => ({ events: catalog.events.list(query.limit, query.before ?? null) }),
-    }),
-    defineRoute({
-      method: 'get',
-      path: '/repositories',
-      tag: 'repositories',
-      summary: 'All repositories with their space',
-      answer: z.object({ repositories: z.array(z.looseObject({ name: z.string(), path: z.string() })) }),
-      handle: async () => ({
-        repositories: await Promise.all(
-          repositories.all().map(async (repository) => ({
-            id: repository.id,
-            name: repository.name,
-            type: 'local',
-            path: repository.root,
-            ...(await repositorySpace(repository.root)),
-          })),
-        ),
-      }),
-    }),
-    defineRoute({
-      method: 'post',
-      path: '/repositories',
-      tag: 'repositories',
-      status: 201,
-      summary: 'Add a folder as repository',
-      body: z.strictObject({ name: repositoryName, path }),
-      answer: z.looseObject({ name: z.string(), path: z.string() }),
-      handle: async ({ body }) => {
-        const added = await repositories.add(body.name, body.path);
-        return { id: added.id, name: added.name, type: 'local', path: added.root };
-      },
-    }),
-    defineRoute({
-      method: 'post',
-      path: '/repositories/{repository}/test',
-      tag: 'repositories',
-      summary: 'Prove that a repository can be written',
-      params,
-      answer: z.looseObject({ ok: z.boolean() }),
-      handle: async ({ params: { repository } }) => {
-        const found = repositories.byName(repository);
-        await confirmRepository(found);
-        await testWrite(found.root);
-        return { ok: true, name: found.name, path: found.root, ...(await repositorySpace(found.root)) };
-      },
     }),
   ];
 }

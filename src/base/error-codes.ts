@@ -126,6 +126,18 @@ export const errorCodes = {
     'The repository "{repository}" exists already: {detail}',
     'Pick another name or folder.',
   ),
+  REPOSITORY_HAS_BACKUPS: user(
+    409,
+    13,
+    'The repository "{repository}" holds {count} backups.',
+    'Forget it all the same with `sendense-ctl repository remove {repository} --keep-backups`: the files stay, and `repository add` of the same folder brings them back.',
+  ),
+  REPOSITORY_BUILT_IN: user(
+    409,
+    13,
+    'The repository "{repository}" belongs to the appliance and cannot be removed.',
+    'Add another one with `sendense-ctl repository add` and name it with --repository.',
+  ),
   MOUNT_UNKNOWN: user(
     404,
     10,
@@ -194,6 +206,10 @@ export const errorCodes = {
   BACKUP_BUSY: busy(
     'The backup {backup} is in use by {holder}.',
     'Wait until that is done, or remove the mount with `sendense-ctl mount remove`.',
+  ),
+  REPOSITORY_BUSY: busy(
+    'The repository "{repository}" is in use by {holder}.',
+    'Wait until that is done: `sendense-ctl job list`, `sendense-ctl mount list`.',
   ),
   MOUNT_BUSY: busy('The mount {mount} is in use: {detail}', 'Close the programs that use it and try again.'),
   IDEMPOTENCY_RUNNING: busy(

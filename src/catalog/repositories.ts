@@ -22,6 +22,9 @@ export function repositoryQueries(db: Db) {
     `INSERT INTO backup_repositories (id, name, repository_type, config, created_at, updated_at) VALUES (@id, @name, 'local', @config, @now, @now)
      ON CONFLICT (id) DO UPDATE SET name = @name, config = @config, updated_at = @now`,
   );
+  const dropChains = db.prepare<[string]>('DELETE FROM backup_chains WHERE repository_id = ?');
+  const dropBackups = db.prepare<[string]>('DELETE FROM backup_jobs WHERE repository_id = ?');
+  const drop = db.prepare<[string]>('DELETE FROM backup_repositories WHERE id = ?');
   return {
     all: (): RepositoryRecord[] =>
       all.all().map((row) => ({
@@ -37,6 +40,12 @@ export function repositoryQueries(db: Db) {
         config: JSON.stringify({ path: repository.root }),
         now: now.toISOString(),
       }),
+    /** With the rows of its backups and chains. */
+    remove: db.transaction((id: string) => {
+      dropChains.run(id);
+      dropBackups.run(id);
+      drop.run(id);
+    }),
   };
 }
 

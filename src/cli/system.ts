@@ -1,62 +1,9 @@
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { formatBytes } from '../base/units.ts';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
 import { print, say } from './output.ts';
 
-interface RepositoryView {
-  readonly name: string;
-  readonly path: string;
-  readonly available_bytes?: number;
-  readonly total_bytes?: number;
-}
-
 export function systemCommands(program: Command): void {
-  const repositoryColumns = [
-    { title: 'NAME', value: (row: RepositoryView) => row.name },
-    { title: 'PATH', value: (row: RepositoryView) => row.path },
-    {
-      title: 'FREE',
-      value: (row: RepositoryView) =>
-        row.available_bytes === undefined
-          ? ''
-          : `${formatBytes(row.available_bytes)} of ${formatBytes(row.total_bytes ?? 0)}`,
-    },
-  ];
-  const repository = program.command('repository').description('where backups are kept');
-  repository
-    .command('list')
-    .description('all repositories')
-    .action(async (_options, command: Command) => {
-      const { client, format } = contextOf(command);
-      const answer = await client.call<{ repositories: RepositoryView[] }>('GET', '/repositories');
-      print(format, answer, answer.repositories, repositoryColumns, (row) => row.name);
-    });
-  repository
-    .command('add <name>')
-    .description('use a folder as repository')
-    .requiredOption('--path <dir>', 'an empty folder, or one that is a repository')
-    .action(async (name: string, options: { path: string }, command: Command) => {
-      const { client, format } = contextOf(command);
-      const added = await client.call<RepositoryView>('POST', '/repositories', {
-        name,
-        path: resolve(options.path),
-      });
-      print(format, added, [added], repositoryColumns, (row) => row.name);
-    });
-  repository
-    .command('test <name>')
-    .description('prove that it can be written')
-    .action(async (name: string, _options, command: Command) => {
-      const { client, format } = contextOf(command);
-      const answer = await client.call<RepositoryView>(
-        'POST',
-        `/repositories/${encodeURIComponent(name)}/test`,
-      );
-      print(format, answer, [answer], repositoryColumns, (row) => row.name);
-    });
-
   program
     .command('events')
     .description('what happened, newest first')

@@ -30,8 +30,8 @@ export async function openRestoreMount(
   diskIndex: number | null,
   exposeAt: string | null,
 ): Promise<MountSession> {
-  const backup = findCompleted(deps.catalog, wanted);
   if (exposeAt !== null) await refuseOwnFolders(deps, exposeAt);
+  const backup = findCompleted(deps.catalog, wanted);
   const release = deps.locks.acquire('a mount', [
     {
       resource: `backup:${backup.id}`,

@@ -76,6 +76,11 @@ export class Repositories {
     return repository;
   }
 
+  /** From now on nobody finds it here; its files stay. */
+  forget(id: string): void {
+    for (const [name, repository] of this.#open) if (repository.id === id) this.#open.delete(name);
+  }
+
   /** @throws REPOSITORY_UNAVAILABLE */
   byId(id: string): Repository {
     const repository = this.all().find((candidate) => candidate.id === id);

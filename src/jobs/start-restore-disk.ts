@@ -34,10 +34,10 @@ export interface RestoreDiskOrder {
  * @throws BACKUP_UNKNOWN, BACKUP_NOT_COMPLETE, DISK_UNKNOWN, LAYER_…, BACKUP_BUSY, DISK_BUSY
  */
 export async function startRestoreDisk(deps: RestoreDeps, order: RestoreDiskOrder): Promise<Job> {
-  const backup = findCompleted(deps.catalog, order.backup);
-  const jobId = deps.engine.newId();
   const folder = await realpath(dirname(order.output)).catch(() => dirname(order.output));
   const output = join(folder, basename(order.output));
+  const backup = findCompleted(deps.catalog, order.backup);
+  const jobId = deps.engine.newId();
   const release = deps.locks.acquire(jobId, [
     {
       resource: `backup:${backup.id}`,

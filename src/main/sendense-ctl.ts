@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { SendenseError, toSendenseError } from '../base/sendense-error.ts';
 import { backupCommands } from '../cli/backup.ts';
 import { jobCommands } from '../cli/job.ts';
+import { repositoryCommands } from '../cli/repository.ts';
 import { restoreCommands } from '../cli/restore.ts';
 import { systemCommands } from '../cli/system.ts';
 import { vmCommands } from '../cli/vm.ts';
@@ -27,6 +28,7 @@ const program = new Command('sendense-ctl')
 vmCommands(program);
 restoreCommands(program, backupCommands(program));
 jobCommands(program);
+repositoryCommands(program);
 systemCommands(program);
 
 /** Options of the whole program may stand anywhere, also behind the verb. */

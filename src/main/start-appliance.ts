@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { emptyDir } from 'fs-extra/esm';
 import { backupRoutes } from '../api/backup-routes.ts';
 import { jobRoutes } from '../api/job-routes.ts';
+import { repositoryRoutes } from '../api/repository-routes.ts';
 import { restoreRoutes } from '../api/restore-routes.ts';
 import { createServer } from '../api/server.ts';
 import { type Health, systemRoutes } from '../api/system-routes.ts';
@@ -213,7 +214,8 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     ...vmRoutes({ catalog, clock, locks }),
     ...jobRoutes({ engine, jobs: catalog.jobs }),
     ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, engine, ownFolders }),
-    ...systemRoutes({ catalog, repositories, loaded, health }),
+    ...repositoryRoutes({ catalog, repositories, locks }),
+    ...systemRoutes({ catalog, loaded, health }),
   ]);
   const server = createHttpServer(app);
   await listen(server, paths.socketFile);

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
-import { bytesOf, sh } from '../support/guest-disk.ts';
+import { bytesOf, makePlainDisk, sh } from '../support/guest-disk.ts';
 
 describe('what surrounds a backup', () => {
   const work = mkdtempSync(join(tmpdir(), 'sd-around-'));
@@ -74,6 +74,50 @@ describe('what surrounds a backup', () => {
     await appliance.stop();
     sh('umount', usb);
     await appliance.start(['jobs.hook_timeout_s=1']);
+  });
+
+  it('forgets a repository and leaves its files, until it is added again', () => {
+    const path = join(work, 'second');
+    const fs = join(work, 'fs');
+    makePlainDisk(fs, 16);
+    appliance.json('vm', 'add', 'f', '--disk', fs);
+    const remove = (...args: string[]) => appliance.ctl('repository', 'remove', ...args);
+    const list = () =>
+      appliance.json<{ backups: { backup_id: string; repository: string }[] }>('backup', 'list').backups;
+    const listed = () => list().filter((backup) => backup.repository === 'second');
+    const backUp = () =>
+      appliance.json<{ backup_id: string; disks: { backup_type: string }[] }>(
+        ...['backup', 'start', '--vm', 'f', '--repository', 'second', '--wait'],
+      );
+    const added = appliance.json<{ available_bytes: number }>('repository', 'add', 'second', '--path', path);
+    expect(added.available_bytes).toBeGreaterThan(0);
+    const ids = [backUp(), backUp()].map((backup) => backup.backup_id).toReversed();
+    const files = readdirSync(path, { recursive: true });
+
+    expect(remove('nowhere').code).toBe(10);
+    const local = remove('local', '--keep-backups');
+    expect([local.code, local.stderr]).toEqual([13, expect.stringContaining('(REPOSITORY_BUILT_IN)')]);
+    const kept = remove('second');
+    expect([kept.code, kept.stderr]).toEqual([13, expect.stringContaining('holds 2 backups')]);
+    const { mount_id } = appliance.json<{ mount_id: string }>('backup', 'mount', '--backup-id', ids[0] ?? '');
+    expect(remove('second', '--keep-backups').stderr).toContain('(REPOSITORY_BUSY)');
+    appliance.ctl('mount', 'remove', mount_id);
+    expect(listed().map((backup) => backup.backup_id)).toEqual(ids);
+
+    expect(appliance.json('repository', 'remove', 'second', '--keep-backups')).toEqual({
+      ...{ name: 'second', path, backups: 2, removed: true },
+    });
+    expect(list().filter((backup) => ids.includes(backup.backup_id))).toEqual([]);
+    expect(appliance.ctl('backup', 'show', ids[0] ?? '').code).toBe(10);
+    expect(appliance.ctl('backup', 'chain', '--vm', 'f').stdout).not.toContain(ids[0]);
+    expect(readdirSync(path, { recursive: true })).toEqual(files);
+
+    appliance.json('repository', 'add', 'second', '--path', path);
+    expect(listed().map((backup) => backup.backup_id)).toEqual(ids);
+    const output = join(work, 'again');
+    appliance.json('restore', 'disk', '--backup-id', ids[0] ?? '', '--output', output);
+    sh('cmp', output, fs);
+    expect(backUp().disks[0]?.backup_type).toBe('incremental');
   });
 
   it('ends a hook with all its children at the time limit, and runs the other one', () => {

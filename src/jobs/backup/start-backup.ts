@@ -29,12 +29,13 @@ export async function startBackup(
   repositoryName: string,
 ): Promise<Job> {
   const { catalog, clock } = deps.backup;
-  const repository = deps.repositories.byName(repositoryName);
   const vm = findVm(catalog, vmName);
   if (!vm.registered) throw new SendenseError('VM_NOT_REGISTERED', { vm: vmName });
   const disks = vm.disks.filter((disk) => disk.active);
   // two names of one disk are one disk; a missing one is reported by the job itself
   const paths = await Promise.all(disks.map((disk) => realpath(disk.key).catch(() => disk.key)));
+  // looked up and locked without a pause, so that it cannot be removed in between
+  const repository = deps.repositories.byName(repositoryName);
   const jobId = deps.engine.newId();
   const createdAt = clock.now();
   const release = deps.locks.acquire(jobId, [
@@ -42,6 +43,11 @@ export async function startBackup(
       resource: `vm:${vm.contextId}`,
       exclusive: true,
       busy: (job) => new SendenseError('VM_BUSY', { vm: vmName, job }),
+    },
+    {
+      resource: `repository:${repository.id}`,
+      exclusive: false,
+      busy: (holder) => new SendenseError('REPOSITORY_BUSY', { repository: repository.name, holder }),
     },
     ...paths.map(
       (path): LockRequest => ({

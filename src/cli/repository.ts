@@ -1,0 +1,69 @@
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { formatBytes } from '../base/units.ts';
+import { query } from './client.ts';
+import { contextOf } from './context.ts';
+import { type Column, print, say } from './output.ts';
+
+interface RepositoryView {
+  readonly name: string;
+  readonly path: string;
+  readonly available_bytes: number;
+  readonly total_bytes: number;
+}
+
+const columns: Column<RepositoryView>[] = [
+  { title: 'NAME', value: (row) => row.name },
+  { title: 'PATH', value: (row) => row.path },
+  {
+    title: 'FREE',
+    value: (row) => `${formatBytes(row.available_bytes)} of ${formatBytes(row.total_bytes)}`,
+  },
+];
+const nameOf = (row: { readonly name: string }) => row.name;
+
+export function repositoryCommands(program: Command): void {
+  const repository = program.command('repository').description('where backups are kept');
+  repository
+    .command('list')
+    .description('all repositories')
+    .action(async (_options, command: Command) => {
+      const { client, format } = contextOf(command);
+      const answer = await client.call<{ repositories: RepositoryView[] }>('GET', '/repositories');
+      print(format, answer, answer.repositories, columns, nameOf);
+    });
+  repository
+    .command('add <name>')
+    .description('use a folder as repository')
+    .requiredOption('--path <dir>', 'an empty folder, or one that is a repository')
+    .action(async (name: string, options: { path: string }, command: Command) => {
+      const { client, format } = contextOf(command);
+      const body = { name, path: resolve(options.path) };
+      const added = await client.call<RepositoryView>('POST', '/repositories', body);
+      print(format, added, [added], columns, nameOf);
+    });
+  repository
+    .command('test <name>')
+    .description('prove that it can be written')
+    .action(async (name: string, _options, command: Command) => {
+      const { client, format } = contextOf(command);
+      const path = `/repositories/${encodeURIComponent(name)}/test`;
+      const answer = await client.call<RepositoryView>('POST', path);
+      print(format, answer, [answer], columns, nameOf);
+    });
+  repository
+    .command('remove <name>')
+    .description('forget a repository; its files stay')
+    .option('--keep-backups', 'even if it has backups; they come back with `repository add`')
+    .action(async (name: string, options: { keepBackups?: boolean }, command: Command) => {
+      const { client, format } = contextOf(command);
+      const removed = await client.call<{ name: string; path: string; backups: number }>(
+        'DELETE',
+        `/repositories/${encodeURIComponent(name)}${query({ keep_backups: options.keepBackups })}`,
+      );
+      print(format, removed, [removed], [{ title: 'REMOVED', value: nameOf }], nameOf);
+      say(
+        `Its files stay in ${removed.path}; bring it back with: sendense-ctl repository add ${name} --path ${removed.path}`,
+      );
+    });
+}
