@@ -7,7 +7,7 @@ const cell = (text) => text.replaceAll('|', '\\|');
 const rows = Object.entries(errorCodes).map(([code, entry]) => `| \`${code}\` | ${entry.kind} | ${entry.http} | ${entry.exit} | ${entry.retryable ? 'yes' : 'no'} | ${cell(entry.text)} | ${cell(entry.hint)} |`);
 const text = `# Errors
 
-Generated from \`src/base/error-codes.ts\` by \`node scripts/generate-errors.mjs\`; do not edit. \`{name}\` stands for a
+Generated from \`src/base/error-codes/\` by \`node scripts/generate-errors.mjs\`; do not edit. \`{name}\` stands for a
 field of the problem document. Codes are stable: programs may look at them.
 
 | code | kind | HTTP | exit | retry | what happened | what next |

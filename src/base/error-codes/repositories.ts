@@ -1,0 +1,51 @@
+import { busy, data, type ErrorCodeEntry, environment, user } from './entry.ts';
+
+/** Repositories and the files in them. */
+export const repositoryCodes = {
+  REPOSITORY_UNKNOWN: user(
+    404,
+    10,
+    'No repository is called "{repository}".',
+    'List them with `sendense-ctl repository list`.',
+  ),
+  REPOSITORY_EXISTS: user(
+    409,
+    13,
+    'The repository "{repository}" exists already: {detail}',
+    'Pick another name or folder.',
+  ),
+  REPOSITORY_HAS_BACKUPS: user(
+    409,
+    13,
+    'The repository "{repository}" holds {count} backups.',
+    'Forget it all the same with `sendense-ctl repository remove {repository} --keep-backups`: the files stay, and `repository add` of the same folder brings them back.',
+  ),
+  REPOSITORY_BUILT_IN: user(
+    409,
+    13,
+    'The repository "{repository}" belongs to the appliance and cannot be removed.',
+    'Add another one with `sendense-ctl repository add` and name it with --repository.',
+  ),
+  REPOSITORY_BUSY: busy(
+    'The repository "{repository}" is in use by {holder}.',
+    'Wait until that is done: `sendense-ctl job list`, `sendense-ctl mount list`.',
+  ),
+  REPOSITORY_FULL: environment(
+    'The repository {path} is full.',
+    'Free space or delete old backups (`sendense-ctl backup delete`), then start the backup again.',
+    true,
+    507,
+  ),
+  REPOSITORY_UNAVAILABLE: environment(
+    'The repository folder {path} cannot be used: {detail}',
+    'Check that it is mounted and writable: `sendense-ctl repository test`.',
+  ),
+  FORMAT_INVALID: data(
+    'The file {path} is not valid: {detail}',
+    'Restore the file from a copy; the backup it describes is not listed until then.',
+  ),
+  FORMAT_TOO_NEW: data(
+    'The file {path} has format {format}; this version reads up to {supported}.',
+    'Use the newer version that wrote it.',
+  ),
+} as const satisfies Record<string, ErrorCodeEntry>;
