@@ -2,23 +2,30 @@ import { z } from 'zod';
 import { idPattern, vmNamePattern } from '../base/ids.ts';
 
 const bytes = z.number().int().min(0);
-const count = (max: number, initial: number) => z.coerce.number().int().min(1).max(max).default(initial);
+/** In a query everything is text; only plain decimal numbers are numbers. */
+export const queryNumber = (min: number, max: number) =>
+  z.preprocess(
+    (value) => (typeof value === 'string' && /^(0|[1-9]\d*)$/.test(value) ? Number(value) : value),
+    z
+      .number({ error: `a whole number from ${min} to ${max}` })
+      .int()
+      .min(min)
+      .max(max),
+  );
+const nameWords = 'at most 64 letters, digits, ".", "_" and "-", the first a letter or digit';
 
-export const vmName = z
-  .string()
-  .regex(vmNamePattern, 'letters, digits, ".", "_" and "-", at most 64')
-  .meta({ description: 'Name of a machine' });
+export const vmName = z.string().regex(vmNamePattern, nameWords).meta({ description: 'Name of a machine' });
 /** An id, the beginning of one, `latest` or `latest:<vm>`. */
 export const backupRef = z
   .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,191}$/)
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,191}$/, 'an id, the beginning of one, latest or latest:MACHINE')
   .meta({ description: 'Backup id, a unique beginning of it, `latest` or `latest:<machine>`' });
-export const id = z.string().regex(idPattern);
-export const repositoryName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/);
+export const id = z.string().regex(idPattern, 'an id');
+export const repositoryName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, nameWords);
 export const backupType = z.enum(['full', 'incremental', 'differential']);
 export const jobStatus = z.enum(['pending', 'running', 'completed', 'failed', 'cancelled']);
-export const limit = count(1000, 100);
-export const diskIndex = z.coerce.number().int().min(0).max(9999);
+export const limit = queryNumber(1, 1000).default(100);
+export const diskIndex = queryNumber(0, 9999);
 export const path = z.string().min(1).max(4096);
 /** `true` and `1` as query values. */
 export const flag = z

@@ -1,9 +1,10 @@
 import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
 import express, { type Express, type Request, type Response } from 'express';
-import { z } from 'zod';
+import type { z } from 'zod';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
+import { parseInput } from '../base/parse-input.ts';
 import { SendenseError } from '../base/sendense-error.ts';
 import type { IdempotencyQueries } from '../catalog/idempotency.ts';
 import { onlyOnce } from './idempotency.ts';
@@ -20,7 +21,7 @@ interface ServerDeps {
 }
 
 /** All requests are small; files go out, never in. */
-const MAX_BODY = '256kb';
+const MAX_BODY_BYTES = 256 * 1024;
 const base = '/api/v1';
 
 function parse(
@@ -29,18 +30,19 @@ function parse(
   where: string,
 ): Record<string, unknown> {
   if (!schema) return {};
-  const parsed = schema.safeParse(value ?? {});
-  if (parsed.success) return parsed.data;
-  throw new SendenseError('REQUEST_INVALID', {
-    detail: `${where}: ${z.prettifyError(parsed.error).replaceAll('\n', ' ').replace('✖ ', '')}`,
-  });
+  return parseInput(schema, value ?? {}, where, (detail) => new SendenseError('REQUEST_INVALID', { detail }));
 }
 
 async function serve(deps: ServerDeps, route: Route, request: Request, response: Response): Promise<void> {
+  // form data, as curl sends it unasked, would look like an empty body
+  if (route.body && request.is('json') === false)
+    throw new SendenseError('REQUEST_INVALID', {
+      detail: `the body is ${request.get('Content-Type') ?? 'of unknown type'}; it must be application/json`,
+    });
   const input = {
-    params: parse(route.params, request.params, 'path'),
-    query: parse(route.query, request.query, 'query'),
-    body: parse(route.body, request.body, 'body'),
+    params: parse(route.params, request.params, 'the path'),
+    query: parse(route.query, request.query, 'the query'),
+    body: parse(route.body, request.body, 'the body'),
     request,
     response,
   };
@@ -66,21 +68,25 @@ export function createServer(deps: ServerDeps, routes: readonly Route[]): Expres
     response.set({ 'X-Content-Type-Options': 'nosniff', 'Cache-Control': 'no-store' });
     next();
   });
-  app.use(express.json({ limit: MAX_BODY, strict: true }));
+  app.use(express.json({ limit: MAX_BODY_BYTES, strict: true }));
   const document = openApiDocument(routes, deps.version);
-  app.get(`${base}/openapi.json`, (_request, response) => void response.json(document));
+  const documentPath = `${base}/openapi.json`;
+  app.get(documentPath, (_request, response) => void response.json(document));
+  app.all(documentPath, onlyMethods(['GET', 'HEAD'], deps.logger));
   const swagger = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'));
   app.get('/api/docs', (_request, response) => void response.type('html').send(docsPage));
   app.use('/api/docs', express.static(swagger, { index: false }));
-  for (const route of routes) {
-    app[route.method](
-      base + route.path.replace(/\{(\w+)\}/g, ':$1'),
-      (request: Request, response: Response) => {
+  for (const [path, methods] of byPath(routes)) {
+    const place = base + path.replace(/\{(\w+)\}/g, ':$1');
+    for (const route of methods) {
+      app[route.method](place, (request: Request, response: Response) => {
         serve(deps, route, request, response).catch((error: unknown) =>
           sendProblem(response, error, deps.logger),
         );
-      },
-    );
+      });
+    }
+    const allowed = methods.map((route) => route.method.toUpperCase());
+    app.all(place, onlyMethods(allowed.includes('GET') ? [...allowed, 'HEAD'] : allowed, deps.logger));
   }
   app.use((request, response) =>
     sendProblem(
@@ -90,15 +96,39 @@ export function createServer(deps: ServerDeps, routes: readonly Route[]): Expres
     ),
   );
   app.use((error: unknown, _request: Request, response: Response, _next: unknown) => {
-    // express and its body parser mark what the client did wrong with a 4xx status
-    const status = error instanceof Error && 'status' in error ? Number(error.status) : 500;
-    const shown =
-      status >= 400 && status < 500 && error instanceof Error
-        ? new SendenseError('REQUEST_INVALID', { detail: error.message })
-        : error;
-    sendProblem(response, shown, deps.logger);
+    sendProblem(response, clientFault(error) ?? error, deps.logger);
   });
   return app;
+}
+
+/** Routes by path, named places before those that take any name: `/backup/list` is no id. */
+function byPath(routes: readonly Route[]): [string, Route[]][] {
+  const sortKey = (path: string) => path.replace(/\{\w+\}/g, '\uffff');
+  return Object.entries(Object.groupBy(routes, (route) => route.path))
+    .map(([path, methods]): [string, Route[]] => [path, methods ?? []])
+    .toSorted(([a], [b]) => (sortKey(a) < sortKey(b) ? -1 : 1));
+}
+
+/** Answers every method that has no route of its own. */
+const onlyMethods =
+  (allowed: readonly string[], logger: Logger) =>
+  (request: Request, response: Response): void => {
+    response.set('Allow', allowed.join(', '));
+    if (request.method === 'OPTIONS') return void response.status(204).end();
+    const fields = { method: request.method, path: request.path.slice(0, 200), allowed };
+    sendProblem(response, new SendenseError('METHOD_WRONG', fields), logger);
+  };
+
+/** What express and its body parser mark with a 4xx status as the client's doing. */
+function clientFault(error: unknown): SendenseError | null {
+  if (!(error instanceof Error) || !('status' in error)) return null;
+  const status = Number(error.status);
+  if (status < 400 || status >= 500) return null;
+  if (status === 413) return new SendenseError('REQUEST_TOO_LARGE', { limit: MAX_BODY_BYTES });
+  const isJson = 'type' in error && error.type === 'entity.parse.failed';
+  return new SendenseError('REQUEST_INVALID', {
+    detail: isJson ? `the body is no JSON: ${error.message}` : error.message,
+  });
 }
 
 const docsPage = `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sendense API</title>

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { LoadedConfig } from '../base/load-config.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import { defineRoute, type Route } from './route.ts';
-import { limit } from './schemas.ts';
+import { limit, queryNumber } from './schemas.ts';
 
 export interface Health {
   readonly status: 'ok' | 'starting' | 'degraded';
@@ -57,7 +57,7 @@ export function systemRoutes(deps: SystemDeps): Route[] {
       path: '/events',
       tag: 'system',
       summary: 'What happened, newest first',
-      query: z.strictObject({ limit, before: z.coerce.number().int().min(1).optional() }),
+      query: z.strictObject({ limit, before: queryNumber(1, Number.MAX_SAFE_INTEGER).optional() }),
       answer: z.object({
         events: z.array(z.looseObject({ id: z.number(), kind: z.string(), message: z.string() })),
       }),

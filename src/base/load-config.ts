@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { parse as parseToml } from 'smol-toml';
-import { z } from 'zod';
 import { type Config, configSchema } from './config-schema.ts';
+import { parseInput } from './parse-input.ts';
 import { errnoOf, messageOf, SendenseError } from './sendense-error.ts';
 
 export type ConfigOrigin = 'default' | 'file' | 'environment' | 'flag';
@@ -55,15 +55,14 @@ export async function loadConfig(inputs: ConfigInputs): Promise<LoadedConfig> {
     if (!match) throw invalid(`"--set ${flag}" is not of the form section.key=value`);
     assign(match[1] ?? '', match[2] ?? '', parseScalar(match[3] ?? ''), 'flag');
   }
-  const parsed = configSchema.safeParse(tree);
-  if (!parsed.success) throw invalid(z.prettifyError(parsed.error).replaceAll('\n', ' '));
-  for (const [section, values] of Object.entries(parsed.data)) {
+  const config = parseInput(configSchema, tree, 'the configuration', invalid);
+  for (const [section, values] of Object.entries(config)) {
     for (const key of Object.keys(values)) {
       const name = `${section}.${key}`;
       if (!origins.has(name)) origins.set(name, 'default');
     }
   }
-  return { config: parsed.data, origins };
+  return { config, origins };
 }
 
 async function readTree(file: string): Promise<Record<string, unknown>> {

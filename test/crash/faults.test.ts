@@ -225,7 +225,7 @@ describe.each(['nbd-server', 'storage-daemon'])(
       const pids = appliance.processes('sendense-mover');
       expect(pids).toHaveLength(1);
       for (const pid of pids) process.kill(pid, 'SIGKILL');
-      expectFailure(finish(job_id), 'INTERNAL', 1);
+      expectFailure(finish(job_id), 'MOVER_DIED', 21);
       expectNothingNew();
       expect(readdirSync(join(appliance.home, 'run', 'exports'))).toEqual([]);
     });

@@ -178,7 +178,13 @@ describe('a request that is refused', () => {
     );
     expectProblem(add(disks, 'new', { before: 5 }), 400, 'REQUEST_INVALID');
     expectProblem(add(disks, 'new', { allow_backing: 'x' }), 400, 'REQUEST_INVALID');
-    expectProblem(call('POST', '/vms', `{"name":"${'x'.repeat(300_000)}"}`), 400, 'REQUEST_INVALID');
+    expectProblem(call('POST', '/vms', `{"name":"${'x'.repeat(300_000)}"}`), 413, 'REQUEST_TOO_LARGE');
+    const form = call('POST', '/vms', 'name=new', 'Content-Type: application/x-www-form-urlencoded');
+    expectProblem(form, 400, 'REQUEST_INVALID');
+    expect(form.body).toContain('it must be application/json');
+    expect(call('POST', '/backup/start', { vm_name: 'm', backup_type: 'ful' }).body).toContain(
+      String.raw`backup_type is \"ful\"; it must be one of full, incremental, differential`,
+    );
     expectProblem(
       call('POST', '/backup/start', { vm_name: 'm', backup_type: 'huge' }),
       400,
@@ -191,7 +197,21 @@ describe('a request that is refused', () => {
         400,
         'REQUEST_INVALID',
       );
-    for (const limit of ['0', '-1', '1e99', '99999999999999999999', 'x', '1001'])
+    for (const limit of [
+      '0',
+      '-1',
+      '1e3',
+      '0x10',
+      '%205',
+      '5%20',
+      '01',
+      '+5',
+      '5.0',
+      '',
+      '99999999999999999999',
+      'x',
+      '1001',
+    ])
       expectProblem(call('GET', `/backup/list?limit=${limit}`), 400, 'REQUEST_INVALID');
     expectProblem(call('GET', '/backup/list?unknown=1'), 400, 'REQUEST_INVALID');
     expectProblem(call('GET', '/backup/list?limit=1&limit=2'), 400, 'REQUEST_INVALID');
@@ -200,8 +220,6 @@ describe('a request that is refused', () => {
 
   it('goes nowhere', () => {
     expectProblem(call('GET', '/nothing'), 404, 'ROUTE_UNKNOWN');
-    expectProblem(call('PUT', '/vms'), 404, 'ROUTE_UNKNOWN');
-    expectProblem(call('DELETE', '/vms'), 404, 'ROUTE_UNKNOWN');
     expectProblem(call('POST', '/backup/start', { vm_name: 'nobody' }), 404, 'VM_UNKNOWN');
     expectProblem(
       call('POST', '/backup/start', { vm_name: 'm', repository: 'nowhere' }),
@@ -219,6 +237,23 @@ describe('a request that is refused', () => {
       404,
       'DISK_UNKNOWN',
     );
+  });
+
+  it('has a method that the path does not take', () => {
+    for (const [method, path, allow] of [
+      ['PUT', '/vms', 'POST, GET, HEAD'],
+      ['DELETE', '/vms', 'POST, GET, HEAD'],
+      ['GET', '/backup/start', 'POST'],
+      ['DELETE', '/backup/list', 'GET, HEAD'],
+      ['POST', `/backup/${backupId}`, 'GET, DELETE, HEAD'],
+      ['DELETE', '/restore/mounts', 'GET, HEAD'],
+      ['POST', '/openapi.json', 'GET, HEAD'],
+    ] as const) {
+      const answer = call(method, path);
+      expectProblem(answer, 405, 'METHOD_WRONG');
+      expect(answer.headers).toMatch(new RegExp(`^allow: ${allow}\r?$`, 'im'));
+    }
+    expect(call('OPTIONS', '/vms')).toMatchObject({ status: 204 });
   });
 
   const tricks = [

@@ -9,6 +9,18 @@ export const requestCodes = {
     'Correct the named field and send it again.',
   ),
   ROUTE_UNKNOWN: user(404, 10, 'There is no {method} {path}.', 'See /api/docs for the routes.'),
+  METHOD_WRONG: user(
+    405,
+    2,
+    'There is no {method} {path}; it takes {allowed}.',
+    'See /api/docs for the routes.',
+  ),
+  REQUEST_TOO_LARGE: user(
+    413,
+    2,
+    'The request has a body of more than {limit} bytes.',
+    'Send less; files are never sent to the daemon, only their paths.',
+  ),
   CONFIG_INVALID: user(
     400,
     2,

@@ -28,6 +28,10 @@ export const toolCodes = {
     exit: 124,
     http: 504,
   },
+  MOVER_DIED: environment(
+    'The process that reads the disk ended without a result: {detail}',
+    'Nothing was published; start the backup again. If it happens again, look for the OOM killer in the kernel log.',
+  ),
   EXPORT_FAILED: environment(
     'The export {export} did not come up: {detail}',
     'See `sendense-ctl doctor` and the daemon log.',

@@ -23,7 +23,7 @@ const ABANDON_AFTER_MS = 8_000;
 
 /**
  * Runs one transfer in a process of its own.
- * @throws what the mover failed with; INTERNAL when it died without a word; CANCELLED
+ * @throws what the mover failed with; MOVER_DIED when it ended without a word; CANCELLED
  */
 export async function runMover(request: MoverRun): Promise<MoveProgress> {
   const { promise: abandoned, reject } = Promise.withResolvers<never>();
@@ -62,8 +62,8 @@ async function follow(request: MoverRun): Promise<MoveProgress> {
   if (failure) throw failure;
   if (done) return done;
   throw new SendenseError(
-    'INTERNAL',
-    { detail: `the mover ended without a result: ${messageOf(died)}` },
+    'MOVER_DIED',
+    { detail: died === null ? 'it said nothing' : messageOf(died) },
     died,
   );
 }
