@@ -59,6 +59,7 @@ export const backupAnswer = z.object({
       key: z.string(),
       backup_type: backupType,
       reason: z.string().nullable(),
+      unexpected: z.boolean(),
       layer: z.string(),
       parent_layer: z.string().nullable(),
       parent_backup_id: z.string().nullable(),

@@ -1,6 +1,7 @@
 import type { Backup } from '../catalog/backups.ts';
 import type { Job } from '../catalog/jobs.ts';
 import type { Vm } from '../catalog/vms.ts';
+import { isUnexpected } from '../jobs/backup/plan-disk.ts';
 import type { Repositories } from '../jobs/repositories.ts';
 
 /** What a client sees of a backup; keys become snake_case at the edge. */
@@ -26,6 +27,7 @@ export function backupView(backup: Backup, repositories: Repositories) {
       key: disk.diskKey,
       backupType: disk.type,
       reason: disk.reason,
+      unexpected: isUnexpected(disk.reason),
       layer: disk.layer,
       parentLayer: disk.parentLayer,
       parentBackupId: disk.parentBackupId,

@@ -57,10 +57,13 @@ function failure(tool: string, error: unknown, options: RunOptions): SendenseErr
   if (options.signal?.aborted) return new SendenseError('CANCELLED', {}, error);
   const outcome =
     error.signal === undefined ? `exit code ${error.exitCode ?? '?'}` : `signal ${error.signal}`;
+  // execa only repeats the command line of a program that ended
+  const hasEnded = error.signal !== undefined || error.exitCode !== undefined;
+  const silence = hasEnded ? 'it said nothing' : error.shortMessage;
   const tail = String(error.stderr ?? '')
     .trim()
     .slice(-STDERR_TAIL_CHARACTERS);
-  return new SendenseError('TOOL_FAILED', { tool, outcome, detail: tail || error.shortMessage }, error);
+  return new SendenseError('TOOL_FAILED', { tool, outcome, detail: tail || silence }, error);
 }
 
 /**

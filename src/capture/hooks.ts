@@ -1,6 +1,6 @@
 import { OWNER_VARIABLE } from '../base/owned-processes.ts';
 import { run } from '../base/process.ts';
-import { hasCode, messageOf, SendenseError } from '../base/sendense-error.ts';
+import { hasCode, SendenseError, toSendenseError } from '../base/sendense-error.ts';
 
 interface HookRequest {
   readonly hook: 'before' | 'after';
@@ -33,8 +33,16 @@ export async function runHook(request: HookRequest): Promise<void> {
     if (hasCode(error, 'CANCELLED')) throw error;
     throw new SendenseError(
       'HOOK_FAILED',
-      { hook: request.hook, vm: request.vm, detail: messageOf(error) },
+      { hook: request.hook, vm: request.vm, detail: whyOf(toSendenseError(error)) },
       error,
     );
   }
+}
+
+/** In one line and without a full stop: it stands inside a sentence. */
+function whyOf(error: SendenseError): string {
+  const { outcome, detail, seconds } = error.fields;
+  if (error.code === 'TOOL_TIMEOUT') return `it did not finish within ${seconds} s`;
+  const text = error.code === 'TOOL_FAILED' ? `${outcome}, ${detail}` : error.message;
+  return text.replace(/\s*\n\s*/g, ' ').replace(/[.\s]+$/, '');
 }

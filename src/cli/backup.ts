@@ -1,5 +1,6 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { formatBytes } from '../base/units.ts';
+import { backupTypes, diskNumber, jobStatuses } from './choices.ts';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
 import { type Column, print, say } from './output.ts';
@@ -17,15 +18,27 @@ export interface BackupView {
     disk_id: number;
     backup_type: string;
     reason: string | null;
+    unexpected: boolean;
     layer: string;
     file_bytes: number;
     size_bytes: number;
   }[];
 }
 
+/** What the backup really is; what was asked for as long as it is nothing yet. */
+export function typeOf(backup: Pick<BackupView, 'backup_type' | 'disks'>): string {
+  const [type = backup.backup_type, ...others] = new Set(backup.disks.map((disk) => disk.backup_type));
+  return others.length === 0 ? type : 'mixed';
+}
+
+function sayReasons(backup: BackupView): void {
+  for (const { disk_id, reason } of backup.disks)
+    if (reason !== null) say(`Disk ${disk_id} is a full: ${reason}`);
+}
+
 const columns: Column<BackupView>[] = [
   { title: 'BACKUP', value: (backup) => backup.backup_id },
-  { title: 'TYPE', value: (backup) => backup.backup_type },
+  { title: 'TYPE', value: typeOf },
   { title: 'STATUS', value: (backup) => (backup.damaged ? 'DAMAGED' : backup.status) },
   { title: 'CREATED', value: (backup) => backup.created_at.slice(0, 19).replace('T', ' ') },
   { title: 'TRANSFERRED', value: (backup) => formatBytes(backup.bytes_transferred) },
@@ -33,7 +46,7 @@ const columns: Column<BackupView>[] = [
     title: 'DISKS',
     value: (backup) =>
       backup.disks
-        .map((disk) => `${disk.disk_id}:${disk.backup_type}${disk.reason === null ? '' : '(!)'}`)
+        .map((disk) => `${disk.disk_id}:${disk.backup_type}${disk.unexpected ? '(!)' : ''}`)
         .join(' '),
   },
 ];
@@ -45,7 +58,7 @@ export function backupCommands(program: Command): Command {
     .command('start')
     .description('back up a machine')
     .requiredOption('--vm <name>', 'the machine')
-    .option('--type <type>', 'full, incremental or differential', 'incremental')
+    .addOption(new Option('--type <type>', 'what to make').choices(backupTypes).default('incremental'))
     .option('--repository <name>', 'where to', 'local')
     .option('--wait', 'follow it to its end')
     .action(
@@ -64,6 +77,7 @@ export function backupCommands(program: Command): Command {
           await waitForJob(client, started.job_id);
           const done = await client.call<BackupView>('GET', `/backup/${started.backup_id}`);
           print(format, done, [done], columns, name);
+          sayReasons({ ...done, disks: done.disks.filter((disk) => !disk.unexpected) });
           return;
         }
         say(`Watch it with: sendense-ctl job watch ${started.job_id}`);
@@ -83,7 +97,7 @@ export function backupCommands(program: Command): Command {
     .command('list')
     .description('backups, newest first')
     .option('--vm <name>', 'only this machine')
-    .option('--status <status>', 'only with this status')
+    .addOption(new Option('--status <status>', 'only with this status').choices(jobStatuses))
     .option('--limit <n>', 'how many', '100')
     .action(async (options: { vm?: string; status?: string; limit: string }, command: Command) => {
       const { client, format } = contextOf(command);
@@ -101,15 +115,14 @@ export function backupCommands(program: Command): Command {
       const { client, format } = contextOf(command);
       const answer = await client.call<BackupView>('GET', `/backup/${encodeURIComponent(id)}`);
       print(format, answer, [answer], columns, name);
-      for (const disk of answer.disks)
-        if (disk.reason !== null) say(`Disk ${disk.disk_id} went full: ${disk.reason}`);
+      sayReasons(answer);
     });
   backup
     .command('chain')
     .description('the chains of a machine, layer by layer')
     .requiredOption('--vm <name>', 'the machine')
-    .option('--disk <n>', 'only this disk')
-    .action(async (options: { vm: string; disk?: string }, command: Command) => {
+    .option('--disk <n>', 'only this disk', diskNumber)
+    .action(async (options: { vm: string; disk?: number }, command: Command) => {
       const { client, format } = contextOf(command);
       const answer = await client.call<{ chains: { disk_id: number; backups: BackupView[] }[] }>(
         'GET',

@@ -1,4 +1,5 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import { jobStatuses } from './choices.ts';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
 import { type Format, print } from './output.ts';
@@ -28,12 +29,13 @@ export function jobCommands(program: Command): void {
     .command('list')
     .description('jobs, newest first')
     .option('--vm <name>', 'only this machine')
-    .option('--status <status>', 'only with this status')
-    .action(async (options: { vm?: string; status?: string }, command: Command) => {
+    .addOption(new Option('--status <status>', 'only with this status').choices(jobStatuses))
+    .option('--limit <n>', 'how many', '100')
+    .action(async (options: { vm?: string; status?: string; limit: string }, command: Command) => {
       const { client, format } = contextOf(command);
       const answer = await client.call<{ jobs: JobView[] }>(
         'GET',
-        `/jobs${query({ vm_name: options.vm, status: options.status })}`,
+        `/jobs${query({ vm_name: options.vm, status: options.status, limit: options.limit })}`,
       );
       show(format, answer, answer.jobs);
     });

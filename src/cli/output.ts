@@ -39,6 +39,12 @@ export function print<T>(
   }
 }
 
+/** The end of a command that changes something: a sentence for people, a document for programs. */
+export function printDone(format: Format, document: unknown, name: string, sentence: string): void {
+  if (format !== 'table') print(format, document, [name], [], (row) => row);
+  say(sentence);
+}
+
 /** A name out of a guest must not move the operator's cursor. */
 export const printable = (text: string): string =>
   [...text]

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { formatBytes } from '../base/units.ts';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
-import { type Column, print, say } from './output.ts';
+import { type Column, print, printDone } from './output.ts';
 
 interface RepositoryView {
   readonly name: string;
@@ -61,9 +61,12 @@ export function repositoryCommands(program: Command): void {
         'DELETE',
         `/repositories/${encodeURIComponent(name)}${query({ keep_backups: options.keepBackups })}`,
       );
-      print(format, removed, [removed], [{ title: 'REMOVED', value: nameOf }], nameOf);
-      say(
-        `Its files stay in ${removed.path}; bring it back with: sendense-ctl repository add ${name} --path ${removed.path}`,
+      const again = `sendense-ctl repository add ${name} --path ${removed.path}`;
+      printDone(
+        format,
+        removed,
+        name,
+        `The repository "${name}" is forgotten; its files stay. Bring it back with: ${again}`,
       );
     });
 }

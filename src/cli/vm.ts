@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
-import { type Format, print, say } from './output.ts';
+import { type Format, print, printDone } from './output.ts';
 
 interface VmView {
   readonly name: string;
@@ -51,7 +51,7 @@ export function vmCommands(program: Command): void {
   const vm = program.command('vm').description('machines and their disks');
   vm.command('add <name>')
     .description('register a machine from local images or block devices')
-    .requiredOption('--disk <path[,format=raw|qcow2]>', 'a disk; repeat it for more', collect, [])
+    .option('--disk <path[,format=raw|qcow2]>', 'a disk; repeat it for more', collect, [])
     .option('--before <command>', 'run before the disks are read, as to freeze an application')
     .option('--after <command>', 'run afterwards, whatever happened')
     .option(
@@ -61,6 +61,10 @@ export function vmCommands(program: Command): void {
       [],
     )
     .action(async (name: string, options: ChangeOptions, command: Command) => {
+      if ((options.disk ?? []).length === 0)
+        command.error(
+          `error: a machine needs at least one disk, as in: sendense-ctl vm add ${name} --disk /srv/${name}.img`,
+        );
       const { client, format } = contextOf(command);
       const added = await client.call<VmView>('POST', '/vms', {
         name,
@@ -108,10 +112,12 @@ export function vmCommands(program: Command): void {
     .description('end the registration of a machine')
     .option('--keep-backups', 'even if it has backups; they stay readable')
     .action(async (name: string, options: { keepBackups?: boolean }, command: Command) => {
-      await contextOf(command).client.call(
+      const { client, format } = contextOf(command);
+      await client.call(
         'DELETE',
         `/vms/${encodeURIComponent(name)}${query({ keep_backups: options.keepBackups })}`,
       );
-      say(`The machine "${name}" is not registered any more.`);
+      const sentence = `The machine "${name}" is not registered any more.`;
+      printDone(format, { name, removed: true }, name, sentence);
     });
 }

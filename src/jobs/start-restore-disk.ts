@@ -1,11 +1,11 @@
-import { realpath } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
 import { SendenseError } from '../base/sendense-error.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Job } from '../catalog/jobs.ts';
 import type { OutputFormat } from '../qemu/qemu-img.ts';
+import { checkOutputPath } from '../restore/output-path.ts';
 import { restoreDisk } from '../restore/restore-disk.ts';
 import { TransferProgress } from './backup/transfer-progress.ts';
+import { endOf } from './end-of-job.ts';
 import { findCompleted } from './find-backup.ts';
 import type { JobEngine } from './job-engine.ts';
 import { readableDisks } from './read-chain.ts';
@@ -31,11 +31,14 @@ export interface RestoreDiskOrder {
 
 /**
  * Starts writing one disk of a restore point to a file.
- * @throws BACKUP_UNKNOWN, BACKUP_NOT_COMPLETE, DISK_UNKNOWN, LAYER_…, BACKUP_BUSY, DISK_BUSY
+ * @throws OUTPUT_INVALID, OUTPUT_EXISTS, BACKUP_UNKNOWN, BACKUP_NOT_COMPLETE, DISK_UNKNOWN, LAYER_…, BACKUP_BUSY, DISK_BUSY
  */
 export async function startRestoreDisk(deps: RestoreDeps, order: RestoreDiskOrder): Promise<Job> {
-  const folder = await realpath(dirname(order.output)).catch(() => dirname(order.output));
-  const output = join(folder, basename(order.output));
+  const rules = {
+    overwrite: order.overwrite,
+    forbidden: [...deps.ownFolders, ...deps.repositories.all().map((repository) => repository.root)],
+  };
+  const output = await checkOutputPath(order.output, rules);
   const backup = findCompleted(deps.catalog, order.backup);
   const jobId = deps.engine.newId();
   const release = deps.locks.acquire(jobId, [
@@ -67,8 +70,7 @@ export async function startRestoreDisk(deps: RestoreDeps, order: RestoreDiskOrde
           chain: disk?.chain ?? [],
           output,
           format: order.format,
-          overwrite: order.overwrite,
-          forbidden: [...deps.ownFolders, ...deps.repositories.all().map((repository) => repository.root)],
+          ...rules,
           onProgress: (fraction) => {
             const bytes = Math.round(fraction * sizeBytes);
             progress.update({ processedBytes: bytes, readBytes: bytes, writtenBytes: bytes, reconnects: 0 });
@@ -79,15 +81,14 @@ export async function startRestoreDisk(deps: RestoreDeps, order: RestoreDiskOrde
       },
       ended: (job) => {
         release();
-        const isGood = job.status === 'completed';
-        const message = isGood
-          ? `Disk ${order.diskIndex} of ${backup.id} was restored to ${output}.`
-          : `Restoring disk ${order.diskIndex} of ${backup.id} ${job.status}: ${job.error?.message ?? ''}`;
+        const what = `disk ${order.diskIndex} of ${backup.id}`;
         deps.catalog.events.add({
-          kind: `restore.${job.status}`,
-          severity: isGood ? 'info' : 'error',
+          ...endOf(job, 'restore', {
+            completed: `D${what.slice(1)} was restored to ${output}.`,
+            cancelled: `Restoring ${what} was cancelled.`,
+            failed: `Restoring ${what} failed: `,
+          }),
           subject: backup.vmName,
-          message,
           data: { backup_id: backup.id, output },
         });
       },

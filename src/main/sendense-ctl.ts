@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { SendenseError, toSendenseError } from '../base/sendense-error.ts';
 import { backupCommands } from '../cli/backup.ts';
 import { jobCommands } from '../cli/job.ts';
+import { mountCommands } from '../cli/mount.ts';
 import { repositoryCommands } from '../cli/repository.ts';
 import { restoreCommands } from '../cli/restore.ts';
 import { systemCommands } from '../cli/system.ts';
@@ -26,7 +27,8 @@ const program = new Command('sendense-ctl')
   .exitOverride();
 
 vmCommands(program);
-restoreCommands(program, backupCommands(program));
+mountCommands(program, backupCommands(program));
+restoreCommands(program);
 jobCommands(program);
 repositoryCommands(program);
 systemCommands(program);

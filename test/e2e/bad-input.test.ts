@@ -327,7 +327,11 @@ describe('a restore that is refused', () => {
     rmSync(file('link'), { force: true });
     symlinkSync(join(appliance.home, 'backups'), file('link'));
     writeFileSync(file('exists'), 'mine');
+    const jobs = call('GET', '/jobs').body;
+    const body = { backup_id: backupId, output: output() };
+    expectProblem(call('POST', '/restore/disk', body), exit === 13 ? 409 : 400, code);
     const result = appliance.ctl('restore', 'disk', '--backup-id', backupId, '--output', output());
+    expect(call('GET', '/jobs').body).toBe(jobs);
     expect(result.stderr).toContain(`(${code})`);
     expect(result.code).toBe(exit);
     expect(readFileSync(file('exists'), 'utf8')).toBe('mine');
@@ -443,6 +447,9 @@ describe('two at once', () => {
       slow.resume();
     }
     expect(appliance.ctl('job', 'watch', job_id).code).toBe(130);
+    const [event] = appliance.json<{ events: object[] }>('events', '--limit', '1').events;
+    expect(event).toMatchObject({ kind: 'backup.cancelled', severity: 'warning' });
+    expect(appliance.json<{ jobs: object[] }>('job', 'list', '--limit', '1').jobs).toHaveLength(1);
     expectProblem(call('POST', `/jobs/${job_id}/cancel`), 409, 'JOB_FINISHED');
   });
 
@@ -460,10 +467,20 @@ describe('two at once', () => {
       '-o',
       'json',
     );
-    expect(result.stderr).toContain('in full instead of incremental');
+    expect(result.stderr).toContain('Disk 0 is a full: this disk has no earlier backup in this repository');
+    expect(result.stderr).not.toContain('warning');
     expect(JSON.parse(result.stdout)).toMatchObject({
-      disks: [{ backup_type: 'full', reason: 'this disk has no earlier backup in this repository' }],
+      backup_type: 'incremental',
+      disks: [
+        { backup_type: 'full', unexpected: false, reason: expect.stringContaining('no earlier backup') },
+      ],
     });
+    expect(appliance.ctl('backup', 'list', '--vm', 'fresh').stdout).toMatch(/ full +completed .* 0:full\n$/);
+    const events = appliance.json<{ events: { kind: string; severity: string }[] }>('events', '--limit', '2');
+    expect(events.events.map((event) => [event.kind, event.severity])).toEqual([
+      ['backup.completed', 'info'],
+      ['backup.became_full', 'info'],
+    ]);
   });
 });
 
@@ -587,9 +604,39 @@ describe('the programs themselves', () => {
     expect(appliance.ctl('vm', 'add', 'm', '--disk', file('disk')).code).toBe(13);
     expect(appliance.ctl('vm', 'remove', 'm').code).toBe(13);
     expect(appliance.ctl('backup', 'start', '--vm', 'nobody').code).toBe(10);
+    for (const [args, listed] of [
+      [['backup', 'start', '--vm', 'm', '--type', 'ful'], 'full, incremental, differential'],
+      [['backup', 'list', '--status', 'done'], 'pending, running, completed, failed, cancelled'],
+      [['job', 'list', '--status', 'done'], 'pending, running, completed, failed, cancelled'],
+      [['restore', 'disk', '--backup-id', backupId, '--output', file('out'), '--as', 'vmdk'], 'raw, qcow2'],
+      [['vm', 'list', '-o', 'xml'], 'table, json, yaml, name'],
+      [['vm', 'add', 'web1'], 'sendense-ctl vm add web1 --disk /srv/web1.img'],
+    ] as const) {
+      const result = appliance.ctl(...args);
+      expect(result.stderr).toContain(listed);
+      expect(result.code).toBe(2);
+    }
     const away = spawnSync(bin('sendense-ctl'), ['--home', file('nowhere'), 'status'], { encoding: 'utf8' });
     expect(away.stderr).toContain('(DAEMON_UNREACHABLE)');
     expect(away.status).toBe(21);
+  });
+
+  it('print a document for every command that changes something', () => {
+    appliance.json('vm', 'add', 'short', '--disk', file('disk'));
+    expect(appliance.json('vm', 'remove', 'short')).toEqual({ name: 'short', removed: true });
+    const from = ['backup', 'extract', '--backup-id', backupId, '--file'];
+    expect(appliance.json(...from, '/folder/digits.txt', '--output', work)).toEqual({
+      backup_id: backupId,
+      file: '/folder/digits.txt',
+      output: file('digits.txt'),
+      kind: 'file',
+    });
+    expect(appliance.json(...from, '/folder', '--output', file('unpacked'))).toMatchObject({
+      output: file('unpacked'),
+      kind: 'directory',
+    });
+    const { mount_id } = appliance.json<{ mount_id: string }>('backup', 'mount', '--backup-id', backupId);
+    expect(appliance.json('mount', 'remove', mount_id)).toEqual({ mount_id, removed: true });
   });
 
   it('keep a second daemon away from the home', () => {

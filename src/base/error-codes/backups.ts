@@ -27,7 +27,7 @@ export const backupCodes = {
   ),
   CHAIN_PARENT_MISSING: data(
     'The layer {layer} is missing from the chain.',
-    'The next backup of this disk becomes a full by itself.',
+    'Bring the file back from a copy, or take a restore point that does not need it: `sendense-ctl backup chain --vm NAME`. The next backup of this disk becomes a full by itself.',
   ),
   LAYER_CORRUPT: data(
     'The layer {layer} is damaged: {detail}',

@@ -42,7 +42,7 @@ export const machineCodes = {
   ),
   SOURCE_MISSING: environment(
     'The disk {path} does not exist.',
-    'Check the path, or change the machine with `sendense-ctl vm set`.',
+    'Give the absolute path of an image or block device on the host of the daemon. If the disk of a machine moved: `sendense-ctl vm set NAME --remove-disk {path} --add-disk PATH`.',
     false,
     422,
   ),
@@ -75,7 +75,7 @@ export const machineCodes = {
     'Do not trust this image. If its backing file is meant, allow the folder with `sendense-ctl vm set --allow-backing DIR`.',
   ),
   HOOK_FAILED: environment(
-    'The {hook} command of "{vm}" failed: {detail}',
+    'The {hook} command of "{vm}" failed: {detail}.',
     'Run the command by hand to see why; no backup was made.',
     false,
     422,

@@ -25,7 +25,7 @@ export const requestCodes = {
     400,
     2,
     'The configuration is not valid: {detail}',
-    'Correct the setting; `sendense-ctl config show --origin` lists the valid ones and where each value comes from.',
+    'Correct it where it was set: in the file, in a SENDENSE_… variable or with --set. README.md lists all settings with their defaults.',
   ),
   IDEMPOTENCY_MISMATCH: user(
     422,

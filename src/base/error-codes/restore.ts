@@ -19,7 +19,7 @@ export const restoreCodes = {
     404,
     10,
     'The restore point has no "{path}".',
-    'List a folder with `sendense-ctl mount files MOUNT_ID --path DIR`.',
+    'See what is there: `sendense-ctl backup mount --backup-id ID`, then `sendense-ctl mount files MOUNT_ID --path {folder}`.',
   ),
   PATH_AMBIGUOUS: user(
     409,

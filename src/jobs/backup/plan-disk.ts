@@ -37,6 +37,12 @@ interface PlanDeps {
   readonly onChecked: (backupId: string, diskIndex: number, fingerprint: string) => void;
 }
 
+const NO_EARLIER_BACKUP = 'this disk has no earlier backup in this repository';
+
+/** A first backup is a full by nature; any other reason is one that somebody should look at. */
+export const isUnexpected = (reason: string | null): boolean =>
+  reason !== null && reason !== NO_EARLIER_BACKUP;
+
 const full = (reason: string | null): DiskPlan => ({ type: 'full', reason, parent: null });
 
 /**
@@ -46,7 +52,7 @@ const full = (reason: string | null): DiskPlan => ({ type: 'full', reason, paren
 export async function planDisk(requested: LayerType, disk: DiskToPlan, deps: PlanDeps): Promise<DiskPlan> {
   if (requested === 'full') return full(null);
   const latest = latestOf(deps.history, disk.diskIndex);
-  if (latest === null) return full('this disk has no earlier backup in this repository');
+  if (latest === null) return full(NO_EARLIER_BACKUP);
   if (latest.disk.damage !== null) return full(`the chain is damaged: ${latest.disk.damage}`);
   try {
     const chain = await layerChain(deps.root, deps.vmUuid, disk.diskIndex, latest.disk.layer);

@@ -12,7 +12,7 @@ import type { JobContext } from '../job-engine.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
 import { type FilledLayer, fillLayer } from './fill-layer.ts';
 import { markDamage } from './mark-damage.ts';
-import { type DiskPlan, planDisk } from './plan-disk.ts';
+import { type DiskPlan, isUnexpected, planDisk } from './plan-disk.ts';
 import { publishLayer } from './publish-layer.ts';
 import { TransferProgress } from './transfer-progress.ts';
 
@@ -211,14 +211,12 @@ function sayFull(
   diskIndex: number,
   reason: string,
 ): void {
-  const message = `Disk ${diskIndex} is backed up in full instead of ${request.type}: ${reason}.`.replace(
-    /\.\.$/,
-    '.',
-  );
-  context.warn(message);
+  const instead = isUnexpected(reason) ? ` instead of ${request.type}` : '';
+  const message = `Disk ${diskIndex} is backed up in full${instead}: ${reason.replace(/\.$/, '')}.`;
+  if (isUnexpected(reason)) context.warn(message);
   deps.catalog.events.add({
     kind: 'backup.became_full',
-    severity: 'warning',
+    severity: isUnexpected(reason) ? 'warning' : 'info',
     subject: request.vm.name,
     message,
     data: { backup_id: request.backupId, disk_index: diskIndex },

@@ -4,6 +4,7 @@ import { SendenseError } from '../../base/sendense-error.ts';
 import type { Backup } from '../../catalog/backups.ts';
 import type { Job } from '../../catalog/jobs.ts';
 import type { LayerType } from '../../nbd/exports/export-name.ts';
+import { endOf } from '../end-of-job.ts';
 import { findVm } from '../find-backup.ts';
 import type { JobEngine } from '../job-engine.ts';
 import type { Repositories } from '../repositories.ts';
@@ -125,14 +126,13 @@ export function recordEnd({ catalog }: Pick<BackupDeps, 'catalog'>, job: Job, ba
       status: job.status === 'completed' ? 'failed' : job.status,
       error: job.error,
     });
-  const isGood = job.status === 'completed';
   catalog.events.add({
-    kind: `backup.${job.status}`,
-    severity: isGood ? (job.warnings.length > 0 ? 'warning' : 'info') : 'error',
+    ...endOf(job, 'backup', {
+      completed: `Backup ${backupId} is complete.`,
+      cancelled: `Backup ${backupId} was cancelled; nothing of it was kept.`,
+      failed: `Backup ${backupId} failed: `,
+    }),
     subject: job.vmName,
-    message: isGood
-      ? `Backup ${backupId} is complete.`
-      : `Backup ${backupId} ${job.status}: ${job.error?.message ?? ''}`,
     data: { backup_id: backupId, job_id: job.id, warnings: job.warnings },
   });
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { joinGuestPath, splitGuestPath } from './guest-path.ts';
+import { joinGuestPath, pathUnknown, splitGuestPath } from './guest-path.ts';
 
 const split = (path: string | Buffer) => splitGuestPath(path).map((name) => name.toString('latin1'));
 
@@ -25,3 +25,11 @@ test.each(['a', 'a/b', '../etc', '/a\0b', `/${'x'.repeat(256)}`, `/${'x/'.repeat
     expect(() => splitGuestPath(path)).toThrow(expect.objectContaining({ code: 'PATH_INVALID' }));
   },
 );
+
+test.each([
+  ['/var/www/index.php', '/var/www'],
+  ['/no', '/'],
+  ['', '/'],
+])('who asks for the absent %j is told to look in %j', (path, folder) => {
+  expect(pathUnknown(path).hint).toContain(`--path ${folder}\``);
+});

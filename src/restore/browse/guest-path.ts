@@ -1,3 +1,4 @@
+import { dirname } from 'node:path';
 import { SendenseError } from '../../base/sendense-error.ts';
 
 const SLASH = 0x2f;
@@ -14,7 +15,9 @@ export const displayPath = (path: GuestPath): string => (path.length === 0 ? '/'
 export const pathInvalid = (path: GuestPath, detail: string) =>
   new SendenseError('PATH_INVALID', { path: displayPath(path), detail });
 export const pathUnknown = (path: GuestPath) =>
-  new SendenseError('PATH_UNKNOWN', { path: displayPath(path) });
+  new SendenseError('PATH_UNKNOWN', { path: displayPath(path), folder: folderOf(displayPath(path)) });
+/** Where to look for a name that is not there. */
+const folderOf = (path: string) => dirname(path.startsWith('/') ? path : `/${path}`);
 
 /**
  * The components of an absolute path, `.` and empty ones left out, `..` kept: what it means depends on symlinks.

@@ -1,0 +1,12 @@
+import { InvalidArgumentError } from 'commander';
+
+/** What options take; the daemon has the last word. */
+export const backupTypes = ['full', 'incremental', 'differential'];
+export const jobStatuses = ['pending', 'running', 'completed', 'failed', 'cancelled'];
+export const diskFormats = ['raw', 'qcow2'];
+
+/** The number of a disk of a machine, as `vm show` lists it. */
+export function diskNumber(text: string): number {
+  if (!/^\d{1,4}$/.test(text)) throw new InvalidArgumentError('It must be the number of a disk, as in 0.');
+  return Number(text);
+}
