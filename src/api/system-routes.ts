@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { LoadedConfig } from '../base/load-config.ts';
 import type { Catalog } from '../catalog/catalog.ts';
+import type { Finding } from '../jobs/doctor/finding.ts';
 import { defineRoute, type Route } from './route.ts';
 import { limit, queryNumber } from './schemas.ts';
 
@@ -21,6 +22,7 @@ interface SystemDeps {
   readonly catalog: Catalog;
   readonly loaded: LoadedConfig;
   readonly health: () => Health;
+  readonly examine: () => Promise<Finding[]>;
 }
 
 export function systemRoutes(deps: SystemDeps): Route[] {
@@ -33,6 +35,26 @@ export function systemRoutes(deps: SystemDeps): Route[] {
       summary: 'State of the daemon and its tools',
       answer: z.looseObject({ status: z.string() }),
       handle: async () => deps.health(),
+    }),
+    defineRoute({
+      method: 'get',
+      path: '/doctor',
+      tag: 'system',
+      summary: 'Checks of everything that backups and restores need',
+      answer: z.object({
+        checks: z.array(
+          z.object({
+            check: z.string(),
+            ok: z.boolean(),
+            result: z.enum(['ok', 'warn', 'failed']),
+            detail: z.string(),
+            next: z.string().nullable(),
+          }),
+        ),
+      }),
+      handle: async () => ({
+        checks: (await deps.examine()).map((finding) => ({ ...finding, ok: finding.result !== 'failed' })),
+      }),
     }),
     defineRoute({
       method: 'get',

@@ -4,19 +4,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ExecaError, execa, type ResultPromise } from 'execa';
 import { SendenseError } from './sendense-error.ts';
 
-/** Which Debian package brings a tool; the text of TOOL_MISSING. */
-const packageOf: Readonly<Record<string, string>> = {
+/** Which Debian package brings a tool, where it is not its namesake. */
+const packages: Readonly<Record<string, string>> = {
   'qemu-img': 'qemu-utils',
   'qemu-nbd': 'qemu-utils',
   'qemu-storage-daemon': 'qemu-system-common',
-  'nbd-server': 'nbd-server',
   sfdisk: 'fdisk',
   blkid: 'util-linux',
   losetup: 'mount',
-  mount: 'mount',
   umount: 'mount',
-  tar: 'tar',
+  fusermount3: 'fuse3',
 };
+export const packageOf = (tool: string): string => packages[tool] ?? tool;
 
 const DEFAULT_TIMEOUT_MS = 120_000;
 const STDERR_TAIL_CHARACTERS = 2_000;
@@ -48,11 +47,7 @@ export interface RunResult {
 function failure(tool: string, error: unknown, options: RunOptions): SendenseError {
   if (!(error instanceof ExecaError)) return new SendenseError('INTERNAL', { detail: String(error) }, error);
   if (error.code === 'ENOENT') {
-    return new SendenseError(
-      'TOOL_MISSING',
-      { tool, install: `apt-get install ${packageOf[tool] ?? tool}` },
-      error,
-    );
+    return new SendenseError('TOOL_MISSING', { tool, install: `apt-get install ${packageOf(tool)}` }, error);
   }
   if (options.signal?.aborted) return new SendenseError('CANCELLED', {}, error);
   const outcome =

@@ -15,6 +15,12 @@ export const query = (values: Readonly<Record<string, string | number | boolean 
     : `?${new URLSearchParams(pairs.map(([key, value]): [string, string] => [key, String(value)]))}`;
 };
 
+const whyUnreachable: Readonly<Record<string, string>> = {
+  ENOENT: 'the socket does not exist',
+  ECONNREFUSED: 'the daemon that made this socket is gone',
+  EACCES: 'your user may not open the socket; be root or in its group',
+};
+
 export function createClient(socketPath: string): Client {
   const open = (method: string, path: string, body?: unknown) =>
     new Promise<IncomingMessage>((resolve, reject) => {
@@ -28,7 +34,7 @@ export function createClient(socketPath: string): Client {
         else readAll(answer).then((text) => reject(problemFrom(text)), reject);
       });
       sent.on('error', (error) => {
-        const detail = errnoOf(error) === 'ENOENT' ? 'the socket does not exist' : messageOf(error);
+        const detail = whyUnreachable[errnoOf(error) ?? ''] ?? messageOf(error);
         reject(new SendenseError('DAEMON_UNREACHABLE', { socket: socketPath, detail }, error));
       });
       sent.end(payload);

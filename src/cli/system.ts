@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
-import { print, say } from './output.ts';
+import { print } from './output.ts';
 
 export function systemCommands(program: Command): void {
   program
@@ -82,58 +82,5 @@ export function systemCommands(program: Command): void {
         ],
         ([key]) => key,
       );
-    });
-
-  program
-    .command('doctor')
-    .description('check what the daemon needs')
-    .action(async (_options, command: Command) => {
-      const { client, format } = contextOf(command);
-      const health = await client.call<{
-        status: string;
-        tool_versions: Record<string, string>;
-        nbd_server_pid: number | null;
-        storage_daemon_pid: number | null;
-        export_backend: string;
-      }>('GET', '/health');
-      const nbd = health.tool_versions['nbd-server'] ?? 'missing';
-      const isOldNbd = /^3\.(1?\d|2[0-4])$/.test(nbd);
-      const findings = [
-        {
-          check: 'qemu',
-          ok: health.tool_versions['qemu'] !== 'missing',
-          detail: health.tool_versions['qemu'] ?? '',
-        },
-        {
-          check: 'nbd-server',
-          ok: health.export_backend !== 'nbd-server' || nbd !== 'missing',
-          detail: isOldNbd
-            ? `${nbd}: its parent is replaced at every new export (a known fault before 3.25)`
-            : nbd,
-        },
-        {
-          check: 'storage daemon runs',
-          ok: health.storage_daemon_pid !== null,
-          detail: `pid ${health.storage_daemon_pid}`,
-        },
-        {
-          check: 'nbd-server runs',
-          ok: health.export_backend !== 'nbd-server' || health.nbd_server_pid !== null,
-          detail: `pid ${health.nbd_server_pid}`,
-        },
-      ];
-      print(
-        format,
-        { checks: findings },
-        findings,
-        [
-          { title: 'CHECK', value: (row) => row.check },
-          { title: 'RESULT', value: (row) => (row.ok ? 'ok' : 'FAILED') },
-          { title: 'DETAIL', value: (row) => row.detail },
-        ],
-        (row) => row.check,
-      );
-      if (findings.some((finding) => !finding.ok)) process.exitCode = 21;
-      else say('All is well.');
     });
 }

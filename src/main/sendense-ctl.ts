@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import { SendenseError, toSendenseError } from '../base/sendense-error.ts';
 import { backupCommands } from '../cli/backup.ts';
+import { doctorCommand } from '../cli/doctor.ts';
 import { jobCommands } from '../cli/job.ts';
 import { mountCommands } from '../cli/mount.ts';
 import { repositoryCommands } from '../cli/repository.ts';
@@ -32,6 +33,7 @@ restoreCommands(program);
 jobCommands(program);
 repositoryCommands(program);
 systemCommands(program);
+doctorCommand(program);
 
 /** Options of the whole program may stand anywhere, also behind the verb. */
 function inherit(command: Command): void {

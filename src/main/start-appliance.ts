@@ -18,6 +18,7 @@ import { run } from '../base/process.ts';
 import { messageOf, SendenseError } from '../base/sendense-error.ts';
 import { imageSource } from '../capture/image/image-source.ts';
 import { createCatalog } from '../catalog/catalog.ts';
+import { type DoctorDeps, examine } from '../jobs/doctor/examine.ts';
 import { JobEngine } from '../jobs/job-engine.ts';
 import { recoverJobs } from '../jobs/recover-jobs.ts';
 import { Repositories } from '../jobs/repositories.ts';
@@ -201,6 +202,19 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     runningJobs: catalog.jobs.unfinished().length,
     openMounts: mounts.list().length,
   });
+  const doctor: DoctorDeps = {
+    catalog,
+    clock,
+    config,
+    repositories,
+    tools: () => ({
+      versions: tools,
+      areStarted: areToolsReady || toolFailure !== null,
+      nbdServerPid: nbdServer.pid,
+      storageDaemonPid: daemon.pid,
+      storageDaemonLog: join(paths.runFolder, 'qsd.log'),
+    }),
+  };
   const ownFolders = [
     paths.home,
     paths.runFolder,
@@ -215,7 +229,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     ...jobRoutes({ engine, jobs: catalog.jobs }),
     ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, engine, ownFolders }),
     ...repositoryRoutes({ catalog, repositories, locks }),
-    ...systemRoutes({ catalog, loaded, health }),
+    ...systemRoutes({ catalog, loaded, health, examine: () => examine(doctor) }),
   ]);
   const server = createHttpServer(app);
   await listen(server, paths.socketFile);

@@ -639,6 +639,17 @@ describe('the programs themselves', () => {
     expect(appliance.json('mount', 'remove', mount_id)).toEqual({ mount_id, removed: true });
   });
 
+  it('tell what is missing and what to do next', () => {
+    const { checks } = appliance.json<{ checks: { check: string; result: string }[] }>('doctor');
+    expect(checks.filter((finding) => finding.result !== 'ok')).toEqual([]);
+    expect(checks.map((finding) => finding.check)).toEqual(
+      expect.arrayContaining(['qemu', 'user', 'fuse', 'programs', 'clock', 'repository local']),
+    );
+    const away = spawnSync(bin('sendense-ctl'), ['--home', file('nowhere'), 'doctor'], { encoding: 'utf8' });
+    expect([away.status, away.stdout]).toEqual([21, expect.stringMatching(/daemon +FAILED/)]);
+    expect(away.stderr).toContain(`sendensed --home ${file('nowhere')}`);
+  });
+
   it('keep a second daemon away from the home', () => {
     const second = spawnSync(bin('sendensed'), ['--home', appliance.home], {
       encoding: 'utf8',

@@ -1,0 +1,105 @@
+import { packageOf } from '../../base/process.ts';
+import { type Finding, failed, ok, warn } from './finding.ts';
+
+/** What the checks want to know of this machine. */
+export interface Host {
+  readonly uid: number;
+  readonly now: Date;
+  exists(path: string): boolean;
+  hasProgram(name: string): boolean;
+}
+
+export interface HostNeeds {
+  readonly mountMode: 'loop' | 'kernel-nbd';
+  /** Layers are written through FUSE files. */
+  readonly writesOverFuse: boolean;
+  readonly newestBackup: { readonly id: string; readonly createdAt: string } | null;
+}
+
+/** Nobody runs this before it was written; a clock that says so has lost its battery. */
+const FIRST_YEAR = 2025;
+
+/** Programs of mounts and downloads, by what does not work without them. */
+const programs: readonly (readonly [name: string, purpose: string])[] = [
+  ['mount', 'mounting restore points'],
+  ['umount', 'mounting restore points'],
+  ['losetup', 'mounting restore points'],
+  ['blkid', 'mounting restore points'],
+  ['sfdisk', 'mounting restore points with partitions'],
+  ['tar', 'downloading folders'],
+  ['zstd', 'downloading folders as tar.zst, and `backup extract` of folders'],
+  ['gzip', 'downloading folders as tar.gz'],
+];
+
+export function checkHost(host: Host, needs: HostNeeds): Finding[] {
+  return [
+    checkUser(host),
+    checkFuse(host, needs.writesOverFuse),
+    checkLoop(host),
+    ...(needs.mountMode === 'kernel-nbd' ? [checkNbdModule(host)] : []),
+    checkPrograms(host, needs),
+    checkClock(host.now, needs.newestBackup),
+  ];
+}
+
+function checkUser({ uid }: Host): Finding {
+  const check = 'user';
+  if (uid === 0) return ok(check, 'root');
+  const detail = `uid ${uid}: restore points cannot be mounted, only whole disks restored`;
+  return warn(check, detail, 'Run the daemon as root to mount and extract files.');
+}
+
+function checkFuse(host: Host, isNeededToWrite: boolean): Finding {
+  const check = 'fuse';
+  if (host.exists('/dev/fuse')) return ok(check, '/dev/fuse');
+  const next = 'modprobe fuse; in a container, pass /dev/fuse to it.';
+  return isNeededToWrite
+    ? failed(
+        check,
+        'no /dev/fuse: nothing can be backed up or mounted',
+        `${next} Or set exports.backend=storage-daemon.`,
+      )
+    : failed(check, 'no /dev/fuse: restore points cannot be mounted', next);
+}
+
+function checkLoop(host: Host): Finding {
+  const check = 'loop devices';
+  if (host.exists('/dev/loop-control')) return ok(check, '/dev/loop-control');
+  const detail = 'no /dev/loop-control: restore points cannot be mounted';
+  const next = 'modprobe loop; in a container, pass /dev/loop-control and /dev/loop* to it.';
+  return host.uid === 0 ? failed(check, detail, next) : warn(check, detail, next);
+}
+
+function checkNbdModule(host: Host): Finding {
+  const check = 'nbd module';
+  if (host.exists('/sys/module/nbd')) return ok(check, '/sys/module/nbd');
+  const detail = 'mounts.mode is kernel-nbd, and the kernel has no nbd module: mounts go over FUSE instead';
+  return warn(check, detail, 'modprobe nbd, or set mounts.mode=loop.');
+}
+
+function checkPrograms(host: Host, needs: HostNeeds): Finding {
+  const check = 'programs';
+  const wanted = [
+    ...programs,
+    ...(needs.mountMode === 'kernel-nbd' ? [['qemu-nbd', 'mounts over kernel nbd'] as const] : []),
+    ...(host.uid === 0 ? [] : [['fusermount3', 'FUSE without root'] as const]),
+  ];
+  const missing = wanted.filter(([name]) => !host.hasProgram(name));
+  if (missing.length === 0) return ok(check, wanted.map(([name]) => name).join(' '));
+  const packages = new Set(missing.map(([name]) => packageOf(name)));
+  return failed(
+    check,
+    missing.map(([name, purpose]) => `no ${name}: needed for ${purpose}`).join('; '),
+    `apt-get install ${[...packages].join(' ')}`,
+  );
+}
+
+function checkClock(now: Date, newest: HostNeeds['newestBackup']): Finding {
+  const check = 'clock';
+  const shown = now.toISOString();
+  const next = 'Set the clock, as with timedatectl set-ntp true. Backups are named and ordered by it.';
+  if (now.getUTCFullYear() < FIRST_YEAR) return failed(check, `it says ${shown}`, next);
+  if (newest && Date.parse(newest.createdAt) > now.getTime())
+    return warn(check, `it says ${shown}, but ${newest.id} was made at ${newest.createdAt}`, next);
+  return ok(check, shown);
+}

@@ -1,0 +1,47 @@
+import { accessSync, constants, existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Clock } from '../../base/clock.ts';
+import type { Config } from '../../base/config-schema.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import type { Repositories } from '../repositories.ts';
+import { checkHost, type Host } from './check-host.ts';
+import { checkRepositories } from './check-repositories.ts';
+import { checkTools, type ToolState } from './check-tools.ts';
+import type { Finding } from './finding.ts';
+
+export interface DoctorDeps {
+  readonly catalog: Catalog;
+  readonly clock: Clock;
+  readonly config: Config;
+  readonly repositories: Repositories;
+  readonly tools: () => Omit<ToolState, 'needsNbdServer'>;
+}
+
+/** Looks at everything that backups and restores need, as this process sees it. */
+export async function examine(deps: DoctorDeps): Promise<Finding[]> {
+  const { catalog, clock, config, repositories } = deps;
+  const needsNbdServer = config.exports.backend === 'nbd-server';
+  const [newestBackup = null] = catalog.backups.list({ limit: 1 });
+  const host: Host = { uid: process.getuid?.() ?? -1, now: clock.now(), exists: existsSync, hasProgram };
+  return [
+    ...checkTools({ ...deps.tools(), needsNbdServer }),
+    ...checkHost(host, { mountMode: config.mounts.mode, writesOverFuse: needsNbdServer, newestBackup }),
+    ...(await checkRepositories(
+      catalog.repositories.all(),
+      repositories.all(),
+      config.repository.reserve_bytes,
+    )),
+  ];
+}
+
+/** Where the daemon itself would look for it. */
+function hasProgram(name: string): boolean {
+  return (process.env['PATH'] ?? '').split(':').some((folder) => {
+    try {
+      accessSync(join(folder, name), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
