@@ -1,0 +1,43 @@
+import { Command, Option } from 'commander';
+import { backupCommands } from './backup.ts';
+import { completionCommand } from './completion.ts';
+import { doctorCommand } from './doctor.ts';
+import { jobCommands } from './job.ts';
+import { mountCommands } from './mount.ts';
+import { repositoryCommands } from './repository.ts';
+import { restoreCommands } from './restore.ts';
+import { systemCommands } from './system.ts';
+import { vmCommands } from './vm.ts';
+
+/** All commands. Usage errors are thrown as CommanderError. */
+export function createProgram(version: string): Command {
+  const program = new Command('sendense-ctl')
+    .description('Back up machines into plain qcow2 chains, and get them back.')
+    .version(version)
+    .option('--home <dir>', 'home of the daemon (or SENDENSE_HOME)')
+    .addOption(
+      new Option('-o, --format <format>', 'how answers are printed')
+        .choices(['table', 'json', 'yaml', 'name'])
+        .default('table'),
+    )
+    .configureHelp({ showGlobalOptions: true })
+    .exitOverride();
+  vmCommands(program);
+  mountCommands(program, backupCommands(program));
+  restoreCommands(program);
+  jobCommands(program);
+  repositoryCommands(program);
+  systemCommands(program);
+  doctorCommand(program);
+  completionCommand(program);
+  inherit(program);
+  return program;
+}
+
+/** Options of the whole program may stand anywhere, also behind the verb. */
+function inherit(command: Command): void {
+  for (const child of command.commands) {
+    child.exitOverride().copyInheritedSettings(command);
+    inherit(child);
+  }
+}
