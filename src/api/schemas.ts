@@ -85,6 +85,7 @@ export const jobAnswer = z.object({
     eta_seconds: z.number().nullable(),
   }),
   warnings: z.array(z.string()),
+  result: z.record(z.string(), z.unknown()).nullable(),
   error: problemReport.nullable(),
   created_at: z.string(),
   started_at: z.string().nullable(),

@@ -17,6 +17,9 @@ export interface BackupDisk {
   readonly fileBytes: number;
   readonly damage: string | null;
   readonly fingerprint: string | null;
+  /** When the layer's content was last compared with its rows; null: never. */
+  readonly verifiedAt: string | null;
+  readonly verifiedOk: boolean | null;
 }
 
 export interface Backup {
@@ -67,6 +70,8 @@ interface DiskRow {
   file_bytes: number;
   damage: string | null;
   fingerprint: string | null;
+  verified_at: string | null;
+  verified_ok: number | null;
 }
 
 export interface BackupFilter {
@@ -91,6 +96,8 @@ const toDisk = (row: DiskRow): BackupDisk => ({
   fileBytes: row.file_bytes,
   damage: row.damage,
   fingerprint: row.fingerprint,
+  verifiedAt: row.verified_at,
+  verifiedOk: row.verified_ok === null ? null : row.verified_ok === 1,
 });
 
 export function backupQueries(db: Db) {
@@ -132,14 +139,17 @@ export function backupQueries(db: Db) {
   );
   const dropDisks = db.prepare<[string]>('DELETE FROM backup_disks WHERE backup_id = ?');
   const saveDisk = db.prepare(
-    `INSERT INTO backup_disks (backup_id, disk_index, disk_key, backup_type, reason, layer, parent_layer, parent_backup_id, size_bytes, written_bytes, file_bytes, damage, fingerprint)
-     VALUES (@backupId, @diskIndex, @diskKey, @type, @reason, @layer, @parentLayer, @parentBackupId, @sizeBytes, @writtenBytes, @fileBytes, @damage, @fingerprint)`,
+    `INSERT INTO backup_disks (backup_id, disk_index, disk_key, backup_type, reason, layer, parent_layer, parent_backup_id, size_bytes, written_bytes, file_bytes, damage, fingerprint, verified_at, verified_ok)
+     VALUES (@backupId, @diskIndex, @diskKey, @type, @reason, @layer, @parentLayer, @parentBackupId, @sizeBytes, @writtenBytes, @fileBytes, @damage, @fingerprint, @verifiedAt, @verifiedOk)`,
   );
   const markDamage = db.prepare<[string, string, number]>(
     'UPDATE backup_disks SET damage = ? WHERE backup_id = ? AND disk_index = ?',
   );
   const markFingerprint = db.prepare<[string, string, number]>(
     'UPDATE backup_disks SET fingerprint = ? WHERE backup_id = ? AND disk_index = ?',
+  );
+  const markVerified = db.prepare<[string, number, string, number]>(
+    'UPDATE backup_disks SET verified_at = ?, verified_ok = ? WHERE backup_id = ? AND disk_index = ?',
   );
   const remove = db.prepare<[string]>('DELETE FROM backup_jobs WHERE id = ?');
   const list = (filter: BackupFilter): Backup[] =>
@@ -173,12 +183,17 @@ export function backupQueries(db: Db) {
         error: backup.error === null ? null : JSON.stringify(backup.error),
       });
       dropDisks.run(backup.id);
-      for (const disk of backup.disks) saveDisk.run({ ...disk, backupId: backup.id });
+      for (const disk of backup.disks) {
+        const verifiedOk = disk.verifiedOk === null ? null : Number(disk.verifiedOk);
+        saveDisk.run({ ...disk, verifiedOk, backupId: backup.id });
+      }
     }),
     markDamage: (backupId: string, diskIndex: number, damage: string) =>
       markDamage.run(damage, backupId, diskIndex),
     markFingerprint: (backupId: string, diskIndex: number, fingerprint: string) =>
       markFingerprint.run(fingerprint, backupId, diskIndex),
+    markVerified: (backupId: string, diskIndex: number, at: string, ok: boolean) =>
+      markVerified.run(at, Number(ok), backupId, diskIndex),
     remove: (id: string) => remove.run(id),
   };
 }

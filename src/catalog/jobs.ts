@@ -2,7 +2,7 @@ import type { ErrorReport } from '../base/sendense-error.ts';
 import type { JobStatus } from './backups.ts';
 import type { Db } from './open-catalog.ts';
 
-export type JobKind = 'backup' | 'restore-disk';
+export type JobKind = 'backup' | 'restore-disk' | 'prune' | 'consolidate' | 'compress' | 'verify' | 'copy';
 
 export interface JobProgress {
   readonly totalBytes: number;
@@ -31,6 +31,8 @@ export interface Job {
   readonly request: Readonly<Record<string, unknown>>;
   readonly progress: JobProgress;
   readonly warnings: readonly string[];
+  /** What it found or did, for kinds that have more to say than their status. */
+  readonly result: Readonly<Record<string, unknown>> | null;
   readonly error: ErrorReport | null;
   readonly createdAt: string;
   readonly startedAt: string | null;
@@ -47,6 +49,7 @@ interface JobRow {
   request: string;
   progress: string;
   warnings: string;
+  result: string | null;
   error: string | null;
   created_at: string;
   started_at: string | null;
@@ -69,6 +72,7 @@ const toJob = (row: JobRow): Job => ({
   request: JSON.parse(row.request) as Record<string, unknown>,
   progress: { ...noProgress, ...(JSON.parse(row.progress) as Partial<JobProgress>) },
   warnings: JSON.parse(row.warnings) as string[],
+  result: row.result === null ? null : (JSON.parse(row.result) as Record<string, unknown>),
   error: row.error === null ? null : (JSON.parse(row.error) as ErrorReport),
   createdAt: row.created_at,
   startedAt: row.started_at,
@@ -84,9 +88,9 @@ export function jobQueries(db: Db) {
     `SELECT * FROM jobs WHERE status IN ('pending', 'running') ORDER BY created_at, id`,
   );
   const save = db.prepare(
-    `INSERT INTO jobs (id, kind, status, phase, vm_name, backup_id, request, progress, warnings, error, created_at, started_at, finished_at)
-     VALUES (@id, @kind, @status, @phase, @vmName, @backupId, @request, @progress, @warnings, @error, @createdAt, @startedAt, @finishedAt)
-     ON CONFLICT (id) DO UPDATE SET status = @status, phase = @phase, progress = @progress, warnings = @warnings, error = @error,
+    `INSERT INTO jobs (id, kind, status, phase, vm_name, backup_id, request, progress, warnings, result, error, created_at, started_at, finished_at)
+     VALUES (@id, @kind, @status, @phase, @vmName, @backupId, @request, @progress, @warnings, @result, @error, @createdAt, @startedAt, @finishedAt)
+     ON CONFLICT (id) DO UPDATE SET status = @status, phase = @phase, progress = @progress, warnings = @warnings, result = @result, error = @error,
        started_at = @startedAt, finished_at = @finishedAt`,
   );
   const addStep = db.prepare(
@@ -109,6 +113,7 @@ export function jobQueries(db: Db) {
         request: JSON.stringify(job.request),
         progress: JSON.stringify(job.progress),
         warnings: JSON.stringify(job.warnings),
+        result: job.result === null ? null : JSON.stringify(job.result),
         error: job.error === null ? null : JSON.stringify(job.error),
       }),
     addStep: (jobId: string, step: JobStep, at: Date) =>

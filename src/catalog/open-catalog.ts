@@ -28,7 +28,6 @@ export function openCatalog(file: string): Db {
   const db = new Database(file);
   db.pragma('journal_mode = WAL');
   db.pragma('synchronous = FULL');
-  db.pragma('foreign_keys = ON');
   const known = migrations();
   const newest = known.at(-1)?.version ?? 0;
   const current = Number(db.pragma('user_version', { simple: true }));
@@ -36,11 +35,19 @@ export function openCatalog(file: string): Db {
     db.close();
     throw new SendenseError('FORMAT_TOO_NEW', { path: file, format: current, supported: newest });
   }
+  // a table that is made anew must not take the rows that refer to it along
+  db.pragma('foreign_keys = OFF');
   for (const { version, sql } of known.filter((migration) => migration.version > current)) {
     db.transaction(() => {
       db.exec(sql);
+      const [broken] = db.pragma('foreign_key_check') as unknown[];
+      if (broken !== undefined)
+        throw new SendenseError('INTERNAL', {
+          detail: `migration ${version} breaks ${JSON.stringify(broken)}`,
+        });
       db.pragma(`user_version = ${version}`);
     })();
   }
+  db.pragma('foreign_keys = ON');
   return db;
 }

@@ -35,6 +35,8 @@ export function backupOf(manifest: Manifest, repositoryId: string): Backup {
       fileBytes: disk.file_bytes,
       damage: null,
       fingerprint: null,
+      verifiedAt: null,
+      verifiedOk: null,
     })),
   };
 }

@@ -25,6 +25,8 @@ export interface JobContext {
   setPhase(phase: string): void;
   setProgress(progress: JobProgress): void;
   warn(text: string): void;
+  /** What `job show` tells of the outcome. */
+  setResult(result: Readonly<Record<string, unknown>>): void;
   /** To be written before an outside effect. */
   intent(step: string, detail?: Readonly<Record<string, unknown>>): void;
   /** To be written after it. */
@@ -92,6 +94,7 @@ export class JobEngine {
       request: work.request,
       progress: noProgress,
       warnings: [],
+      result: null,
       error: null,
       createdAt: this.#deps.clock.now().toISOString(),
       startedAt: null,
@@ -218,6 +221,7 @@ export class JobEngine {
       setPhase: (phase) => this.#update(running, { phase }, true),
       setProgress: (progress) => this.#update(running, { progress }, false),
       warn: (text) => this.#update(running, { warnings: [...running.job.warnings, text] }, true),
+      setResult: (result) => this.#update(running, { result }, true),
       intent: (step, detail = {}) => journal({ step, kind: 'intent', detail }),
       fact: (step, detail = {}) => journal({ step, kind: 'fact', detail }),
     };
