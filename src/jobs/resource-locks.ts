@@ -71,7 +71,8 @@ export class ResourceLocks {
       options.signal?.throwIfAborted();
       const conflicts = this.#conflicts(requests);
       const stubborn = conflicts.find(({ held }) => held.giveWay === null);
-      if (conflicts.length === 0 || stubborn) return this.acquire(holder, requests);
+      if (stubborn) throw stubborn.request.busy(stubborn.held.holder);
+      if (conflicts.length === 0) return this.acquire(holder, requests);
       const released = this.#nextRelease(options.signal);
       for (const { held } of conflicts) held.giveWay?.();
       await released;
