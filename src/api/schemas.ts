@@ -12,7 +12,7 @@ export const queryNumber = (min: number, max: number) =>
       .min(min)
       .max(max),
   );
-const nameWords = 'at most 64 letters, digits, ".", "_" and "-", the first a letter or digit';
+const nameWords = 'made of at most 64 letters, digits, ".", "_" and "-", beginning with a letter or digit';
 
 export const vmName = z.string().regex(vmNamePattern, nameWords).meta({ description: 'Name of a machine' });
 /** An id, the beginning of one, `latest` or `latest:<vm>`. */

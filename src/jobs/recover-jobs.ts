@@ -51,9 +51,13 @@ export async function recoverJobs(deps: RecoverDeps): Promise<number> {
 async function recoverBackup(deps: RecoverDeps, job: Job): Promise<void> {
   const steps = deps.catalog.jobs.steps(job.id);
   const vm = deps.catalog.vms.byContext(String(job.request['context_id']));
-  const repository = deps.repositories.byId(String(job.request['repository_id']));
   if (!vm || job.backupId === null) return end(deps, job, 'fail');
+  const repositoryId = String(job.request['repository_id']);
+  const isForgotten = !deps.catalog.repositories.all().some((record) => record.id === repositoryId);
+  // one that is away stops here, and the job is visited again
+  const repository = isForgotten ? null : deps.repositories.byId(repositoryId);
   await thaw(deps, job, steps, vm.afterCommand);
+  if (repository === null) return end(deps, job, 'fail');
   const manifest = await findManifest(repository.root, vm.vmUuid, job.backupId);
   if (manifest) {
     recordBackup(deps.catalog, repository, manifest, new Map(), deps.clock.now());
