@@ -11,7 +11,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
-import { bytesOf, sh } from '../support/guest-disk.ts';
+import { bytesOf } from '../support/guest-disk.ts';
+import { Operator } from '../support/operator.ts';
 
 const MIB = 1024 * 1024;
 const steps = [
@@ -35,6 +36,7 @@ const points = steps
 describe('a daemon killed at any step', () => {
   const work = mkdtempSync(join(tmpdir(), 'sd-crash-'));
   const appliance = new TestAppliance();
+  const operator = new Operator(appliance);
   const disk = (name: string) => join(work, name);
   const frozen = join(work, 'frozen');
   let first = '';
@@ -56,15 +58,7 @@ describe('a daemon killed at any step', () => {
       '--after',
       `rm -f ${frozen}`,
     );
-    first = appliance.json<{ backup_id: string }>(
-      'backup',
-      'start',
-      '--vm',
-      'm',
-      '--type',
-      'full',
-      '--wait',
-    ).backup_id;
+    first = operator.backUp('m', 'full').backup_id;
     copyFileSync(disk('a'), disk('a.first'));
   });
   afterAll(async () => {
@@ -105,31 +99,20 @@ describe('a daemon killed at any step', () => {
       .filter((name) => /\/disk-\d+\/./.test(name))
       .filter((name) => !named.has((name.split('/').at(-1) ?? '').split('.')[0] ?? ''));
     expect(orphans).toEqual([]);
-    const listed = appliance
-      .json<{ backups: { backup_id: string }[] }>('backup', 'list', '--status', 'completed')
-      .backups.map((backup) => backup.backup_id);
+    const listed = operator.backups('--status', 'completed').map((backup) => backup.backup_id);
     expect(listed.toSorted()).toEqual(manifests.map((manifest) => manifest.backup_id).toSorted());
     // from the manifest on the backup exists, before it does not
     const isPublished = point.includes('catalogued') || point === 'fact:manifest-written';
     expect(jobs[0]?.status).toBe(isPublished ? 'completed' : 'failed');
 
     // the next backup is an ordinary incremental, and old and new restore
-    const next = appliance.json<{ backup_id: string; disks: { backup_type: string }[] }>(
-      'backup',
-      'start',
-      '--vm',
-      'm',
-      '--type',
-      'incremental',
-      '--wait',
-    );
+    const next = operator.backUp('m');
     expect(next.disks.map((entry) => entry.backup_type)).toEqual(['incremental', 'incremental']);
     for (const [id, original] of [
       [first, 'a.first'],
       [next.backup_id, 'a'],
     ] as const) {
-      appliance.json('restore', 'disk', '--backup-id', id, '--output', disk('restored'), '--force');
-      sh('cmp', disk('restored'), disk(original));
+      operator.expectRestored(id, 0, disk(original));
     }
     appliance.json('backup', 'delete', next.backup_id);
     if (isPublished) appliance.json('backup', 'delete', jobs[0]?.backup_id ?? '');

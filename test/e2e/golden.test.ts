@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
 import { sh, sha256 } from '../support/guest-disk.ts';
+import { Operator } from '../support/operator.ts';
 
 const golden = join(dirname(fileURLToPath(import.meta.url)), '..', 'golden-repos');
 
@@ -14,6 +15,7 @@ it.each(readdirSync(golden).filter((name) => name.startsWith('format-')))(
     const work = mkdtempSync(join(tmpdir(), 'sd-gold-'));
     const home = join(work, 'home');
     const appliance = new TestAppliance(home);
+    const operator = new Operator(appliance);
     const output = join(work, 'restored');
     try {
       mkdirSync(join(home, 'backups'), { recursive: true });
@@ -23,23 +25,11 @@ it.each(readdirSync(golden).filter((name) => name.startsWith('format-')))(
         string[]
       >;
       await appliance.start();
-      const listed = appliance.json<{
-        backups: { backup_id: string; disks: { layer: string; disk_id: number }[] }[];
-      }>('backup', 'list').backups;
+      const listed = operator.backups();
       expect(listed.map((backup) => backup.backup_id).toSorted()).toEqual(Object.keys(expected).toSorted());
       for (const [id, digests] of Object.entries(expected)) {
         for (const [index, digest] of digests.entries()) {
-          appliance.json(
-            'restore',
-            'disk',
-            '--backup-id',
-            id,
-            '--disk',
-            String(index),
-            '--output',
-            output,
-            '--force',
-          );
+          operator.restore(id, index, output);
           expect(sha256(readFileSync(output))).toBe(digest);
           // and once more by qemu-img alone
           const layer =

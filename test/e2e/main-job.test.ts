@@ -13,47 +13,24 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
 import { bytesOf, insideDisk, makePlainDisk, sh } from '../support/guest-disk.ts';
+import { Operator, type ShownBackup } from '../support/operator.ts';
 
-interface Shown {
-  backup_id: string;
-  status: string;
-  disks: {
-    disk_id: number;
-    backup_type: string;
-    reason: string | null;
-    layer: string;
-    parent_layer: string | null;
-    written_bytes: number;
-    file_bytes: number;
-  }[];
-}
 const MIB = 1024 * 1024;
 
 describe.each(['nbd-server', 'storage-daemon'])('the main job through %s', (backend) => {
   const work = mkdtempSync(join(tmpdir(), 'sd-job-'));
   const appliance = new TestAppliance();
+  const operator = new Operator(appliance);
   const disk = (name: string) => join(work, name);
   const saved = (id: string, name: string) => disk(`${name}.${id}`);
   const backUp = (type: string, ...disks: string[]) => {
-    const shown = appliance.json<Shown>('backup', 'start', '--vm', 'm', '--type', type, '--wait');
+    const shown = operator.backUp('m', type);
     for (const name of disks) copyFileSync(disk(name), saved(shown.backup_id, name));
     return shown;
   };
   const restored = (id: string, index: number, format = 'raw') => {
     const output = disk(`restored-${index}`);
-    appliance.json(
-      'restore',
-      'disk',
-      '--backup-id',
-      id,
-      '--disk',
-      String(index),
-      '--output',
-      output,
-      '--as',
-      format,
-      '--force',
-    );
+    operator.restore(id, index, output, format);
     return output;
   };
   const patch = (name: string, offset: number, bytes: Buffer) => {
@@ -125,7 +102,7 @@ describe.each(['nbd-server', 'storage-daemon'])('the main job through %s', (back
 
   it('leaves layers that plain qemu-img opens without us', () => {
     for (const id of ids) {
-      for (const entry of appliance.json<Shown>('backup', 'show', id).disks) {
+      for (const entry of appliance.json<ShownBackup>('backup', 'show', id).disks) {
         const layer = sh(
           'find',
           join(appliance.home, 'backups'),
@@ -221,7 +198,7 @@ describe.each(['nbd-server', 'storage-daemon'])('the main job through %s', (back
     const device = sh('losetup', '-f', '--show', disk('d')).trim();
     try {
       appliance.json('vm', 'add', 'dev', '--disk', device);
-      const shown = appliance.json<Shown>('backup', 'start', '--vm', 'dev', '--type', 'full', '--wait');
+      const shown = operator.backUp('dev', 'full');
       sh('cmp', restored(shown.backup_id, 0), disk('d'));
     } finally {
       sh('losetup', '-d', device);
@@ -229,7 +206,7 @@ describe.each(['nbd-server', 'storage-daemon'])('the main job through %s', (back
   });
 
   it('refuses to delete what others need, and deletes the rest', () => {
-    const all = appliance.json<{ backups: Shown[] }>('backup', 'list', '--vm', 'm').backups;
+    const all = operator.backups('--vm', 'm');
     const oldest = all.at(-1)?.backup_id ?? '';
     const refused = appliance.ctl('backup', 'delete', oldest);
     expect(refused.code).toBe(13);
@@ -242,7 +219,7 @@ describe.each(['nbd-server', 'storage-daemon'])('the main job through %s', (back
     );
     expect(appliance.ctl('backup', 'show', newest).code).toBe(10);
     expect(appliance.ctl('backup', 'delete', oldest, '--cascade').code).toBe(0);
-    expect(appliance.json<{ backups: Shown[] }>('backup', 'list', '--vm', 'm').backups).toHaveLength(0);
+    expect(operator.backups('--vm', 'm')).toHaveLength(0);
   });
 
   it('leaves nothing behind when it stops', async () => {

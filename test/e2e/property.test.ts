@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
 import { bytesOf, sh } from '../support/guest-disk.ts';
+import { Operator } from '../support/operator.ts';
 import { seededRandom } from '../support/seeded-random.ts';
 
 const MIB = 1024 * 1024;
@@ -22,6 +23,7 @@ it(`keeps every restore point identical through random writes, backups and delet
   const { next, pick } = seededRandom(seed);
   const work = mkdtempSync(join(tmpdir(), 'sd-prop-'));
   const appliance = new TestAppliance();
+  const operator = new Operator(appliance);
   const machines = ['one', 'two'];
   const sizes = new Map(machines.map((name) => [name, 24 * MIB + Math.floor(next() * 8) * 512]));
   const points: { id: string; vm: string }[] = [];
@@ -62,14 +64,9 @@ it(`keeps every restore point identical through random writes, backups and delet
       }
       const vm = pick(machines);
       write(vm);
-      const shown = appliance.json<{ backup_id: string }>(
-        'backup',
-        'start',
-        '--vm',
+      const shown = operator.backUp(
         vm,
-        '--type',
         pick(['full', 'incremental', 'incremental', 'incremental', 'differential']),
-        '--wait',
       );
       copyFileSync(disk(vm), join(work, shown.backup_id));
       points.push({ id: shown.backup_id, vm });
@@ -83,9 +80,7 @@ it(`keeps every restore point identical through random writes, backups and delet
           );
       }
     }
-    const listed = appliance
-      .json<{ backups: { backup_id: string }[] }>('backup', 'list')
-      .backups.map((backup) => backup.backup_id);
+    const listed = operator.backups().map((backup) => backup.backup_id);
     expect(listed.toSorted()).toEqual(points.map((point) => point.id).toSorted());
     for (const { id } of points) {
       const shown = appliance.json<{ disks: { layer: string }[] }>('backup', 'show', id);

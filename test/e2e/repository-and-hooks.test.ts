@@ -1,50 +1,35 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
-import { bytesOf, makePlainDisk, sh } from '../support/guest-disk.ts';
+import { bytesOf, makePlainDisk } from '../support/guest-disk.ts';
+import { LoopFolder } from '../support/loop-folder.ts';
+import { Operator } from '../support/operator.ts';
 
 describe('what surrounds a backup', () => {
   const work = mkdtempSync(join(tmpdir(), 'sd-around-'));
   const appliance = new TestAppliance();
+  const operator = new Operator(appliance);
   const disk = join(work, 'a');
-  const usb = join(work, 'usb');
+  const usb = new LoopFolder(join(work, 'usb'), 128);
 
   beforeAll(async () => {
     writeFileSync(disk, bytesOf('a', 2 * 1024 * 1024));
-    writeFileSync(`${usb}.img`, '');
-    truncateSync(`${usb}.img`, 128 * 1024 * 1024);
-    sh('mkfs.ext4', '-q', '-F', `${usb}.img`);
-    mkdirSync(usb);
     await appliance.start(['jobs.hook_timeout_s=1', 'repository.reserve_bytes=1000000']);
     appliance.json('vm', 'add', 'm', '--disk', disk);
   });
   afterAll(async () => {
     await appliance.dispose();
-    try {
-      sh('umount', usb);
-    } catch {
-      // the test had unmounted it
-    }
+    usb.dispose();
     rmSync(work, { recursive: true, force: true });
   });
 
   it('writes nothing below a repository that is not mounted, running or restarted', async () => {
-    sh('mount', '-o', 'loop', `${usb}.img`, usb);
-    appliance.json('repository', 'add', 'usb', '--path', usb);
-    const first = appliance.json<{ backup_id: string }>(
-      'backup',
-      'start',
-      '--vm',
-      'm',
-      '--type',
-      'full',
-      '--repository',
-      'usb',
-      '--wait',
-    );
-    sh('umount', usb);
+    usb.mount();
+    appliance.json('repository', 'add', 'usb', '--path', usb.path);
+    const first = operator.backUp('m', 'full', '--repository', 'usb');
+    usb.umount();
     for (const restart of [false, true]) {
       if (restart) {
         await appliance.stop();
@@ -52,27 +37,19 @@ describe('what surrounds a backup', () => {
       }
       const refused = appliance.ctl('backup', 'start', '--vm', 'm', '--repository', 'usb', '--wait');
       expect(refused.code, refused.stderr).not.toBe(0);
-      expect(readdirSync(usb)).toEqual([]);
+      expect(readdirSync(usb.path)).toEqual([]);
       expect(
         appliance.ctl('restore', 'disk', '--backup-id', first.backup_id, '--output', join(work, 'out'))
           .stderr,
       ).toContain('REPOSITORY_UNAVAILABLE');
     }
-    sh('mount', '-o', 'loop', `${usb}.img`, usb);
+    usb.mount();
     await appliance.stop();
     await appliance.start(['jobs.hook_timeout_s=1', 'repository.reserve_bytes=1000000']);
-    const next = appliance.json<{ disks: { backup_type: string }[] }>(
-      'backup',
-      'start',
-      '--vm',
-      'm',
-      '--repository',
-      'usb',
-      '--wait',
-    );
+    const next = operator.backUp('m', 'incremental', '--repository', 'usb');
     expect(next.disks[0]?.backup_type).toBe('incremental');
     await appliance.stop();
-    sh('umount', usb);
+    usb.umount();
     await appliance.start(['jobs.hook_timeout_s=1']);
   });
 
@@ -82,13 +59,8 @@ describe('what surrounds a backup', () => {
     makePlainDisk(fs, 16);
     appliance.json('vm', 'add', 'f', '--disk', fs);
     const remove = (...args: string[]) => appliance.ctl('repository', 'remove', ...args);
-    const list = () =>
-      appliance.json<{ backups: { backup_id: string; repository: string }[] }>('backup', 'list').backups;
-    const listed = () => list().filter((backup) => backup.repository === 'second');
-    const backUp = () =>
-      appliance.json<{ backup_id: string; disks: { backup_type: string }[] }>(
-        ...['backup', 'start', '--vm', 'f', '--repository', 'second', '--wait'],
-      );
+    const listed = () => operator.backups().filter((backup) => backup.repository === 'second');
+    const backUp = () => operator.backUp('f', 'incremental', '--repository', 'second');
     const added = appliance.json<{ available_bytes: number }>('repository', 'add', 'second', '--path', path);
     expect(added.available_bytes).toBeGreaterThan(0);
     const ids = [backUp(), backUp()].map((backup) => backup.backup_id).toReversed();
@@ -107,16 +79,14 @@ describe('what surrounds a backup', () => {
     expect(appliance.json('repository', 'remove', 'second', '--keep-backups')).toEqual({
       ...{ name: 'second', path, backups: 2, removed: true },
     });
-    expect(list().filter((backup) => ids.includes(backup.backup_id))).toEqual([]);
+    expect(operator.backups().filter((backup) => ids.includes(backup.backup_id))).toEqual([]);
     expect(appliance.ctl('backup', 'show', ids[0] ?? '').code).toBe(10);
     expect(appliance.ctl('backup', 'chain', '--vm', 'f').stdout).not.toContain(ids[0]);
     expect(readdirSync(path, { recursive: true })).toEqual(files);
 
     appliance.json('repository', 'add', 'second', '--path', path);
     expect(listed().map((backup) => backup.backup_id)).toEqual(ids);
-    const output = join(work, 'again');
-    appliance.json('restore', 'disk', '--backup-id', ids[0] ?? '', '--output', output);
-    sh('cmp', output, fs);
+    operator.expectRestored(ids[0] ?? '', 0, fs);
     expect(backUp().disks[0]?.backup_type).toBe('incremental');
   });
 
