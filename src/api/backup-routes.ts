@@ -67,7 +67,9 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
       handle: async ({ query }) => {
         const after = query.cursor === undefined ? null : catalog.backups.byId(query.cursor);
         if (query.cursor !== undefined && !after)
-          throw new SendenseError('REQUEST_INVALID', { detail: 'query: the cursor is not known any more' });
+          throw new SendenseError('REQUEST_INVALID', {
+            detail: `cursor is "${query.cursor}"; it is not known any more`,
+          });
         const backups = catalog.backups.list({
           limit: query.limit + 1,
           ...(query.vm_name === undefined ? {} : { contextId: findVm(catalog, query.vm_name).contextId }),
