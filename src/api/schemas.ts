@@ -25,7 +25,9 @@ export const repositoryName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}
 export const backupType = z.enum(['full', 'incremental', 'differential']);
 export const jobStatus = z.enum(['pending', 'running', 'completed', 'failed', 'cancelled']);
 // the document does not see a default behind a preprocess by itself
-export const limit = queryNumber(1, 1000).default(100).meta({ override: { default: 100 } });
+export const limit = queryNumber(1, 1000)
+  .default(100)
+  .meta({ override: { default: 100 } });
 export const diskIndex = queryNumber(0, 9999);
 export const path = z.string().min(1).max(4096);
 /** `true` and `1` as query values. */
