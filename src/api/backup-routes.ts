@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { SendenseError } from '../base/sendense-error.ts';
+import { chainMembers } from '../catalog/record-backup.ts';
 import { type StartBackupDeps, startBackup } from '../jobs/backup/start-backup.ts';
 import { type DeleteDeps, deleteBackup, planDelete } from '../jobs/delete-backup.ts';
 import { findBackup, findVm } from '../jobs/find-backup.ts';
@@ -78,7 +79,7 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
         });
         const page = backups.slice(0, query.limit);
         return {
-          backups: page.map((backup) => backupView(backup, repositories)),
+          backups: page.map((backup) => backupView(backup, deps)),
           nextCursor: backups.length > page.length ? (page.at(-1)?.id ?? null) : null,
         };
       },
@@ -97,6 +98,8 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
             full_backup_id: z.string(),
             latest_backup_id: z.string(),
             total_backups: z.number(),
+            total_layers: z.number(),
+            retired_layers: z.array(z.string()),
             total_size_bytes: z.number(),
             backups: z.array(backupAnswer),
           }),
@@ -106,22 +109,22 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
         const vm = findVm(catalog, query.vm_name);
         const chains = repositories.all().flatMap((repository) => {
           const members = catalog.backups.completed(vm.contextId, repository.id);
-          return chainsOf(members)
+          return chainsOf(chainMembers(catalog, vm.contextId, repository.id))
             .filter((chain) => query.disk === undefined || chain.diskIndex === query.disk)
             .map((chain) => ({
               diskId: chain.diskIndex,
               repository: repository.name,
               fullBackupId: chain.fullBackupId,
               latestBackupId: chain.latestBackupId,
-              totalBackups: chain.backups.length,
+              totalBackups: chain.backups.filter(({ retired }) => !retired).length,
+              totalLayers: chain.backups.length,
+              retiredLayers: chain.backups.filter(({ retired }) => retired).map(({ layer }) => layer),
               totalSizeBytes: chain.totalSizeBytes,
               backups: members
                 .filter((member) => chain.backups.some((backup) => backup.backupId === member.id))
                 .map((member) => ({
-                  ...backupView(member, repositories),
-                  disks: backupView(member, repositories).disks.filter(
-                    (disk) => disk.diskId === chain.diskIndex,
-                  ),
+                  ...backupView(member, deps),
+                  disks: backupView(member, deps).disks.filter((disk) => disk.diskId === chain.diskIndex),
                 })),
             }));
         });
@@ -135,7 +138,7 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
       summary: 'One backup',
       params: backupParams,
       answer: backupAnswer,
-      handle: async ({ params }) => backupView(findBackup(catalog, params.backup_id), repositories),
+      handle: async ({ params }) => backupView(findBackup(catalog, params.backup_id), deps),
     }),
     defineRoute({
       method: 'delete',
@@ -143,12 +146,20 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
       tag,
       summary: 'Delete a backup; 409 with the ids of those that need it',
       params: backupParams,
-      query: z.strictObject({ cascade: flag, dry_run: flag }),
-      answer: z.object({ backup_ids: z.array(z.string()), freed_bytes: z.number(), deleted: z.boolean() }),
+      query: z.strictObject({ cascade: flag, merge: flag, force: flag, dry_run: flag }),
+      answer: z.object({
+        backup_ids: z.array(z.string()),
+        kept_dependants: z.array(z.string()),
+        freed_bytes: z.number(),
+        deleted: z.boolean(),
+      }),
       handle: async ({ params, query }) => {
+        const { cascade, merge, force } = query;
+        if (cascade && merge)
+          throw new SendenseError('REQUEST_INVALID', { detail: 'cascade and merge exclude each other' });
         const plan = query.dry_run
-          ? planDelete(catalog, params.backup_id)
-          : await deleteBackup(deps, params.backup_id, query.cascade);
+          ? planDelete(catalog, params.backup_id, { cascade, merge, force })
+          : await deleteBackup(deps, params.backup_id, { cascade, merge, force });
         return { ...plan, deleted: !query.dry_run };
       },
     }),

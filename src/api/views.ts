@@ -1,11 +1,15 @@
 import type { Backup } from '../catalog/backups.ts';
+import type { Catalog } from '../catalog/catalog.ts';
 import type { Job } from '../catalog/jobs.ts';
 import type { Vm } from '../catalog/vms.ts';
 import { isUnexpected } from '../jobs/backup/plan-disk.ts';
 import type { Repositories } from '../jobs/repositories.ts';
 
 /** What a client sees of a backup; keys become snake_case at the edge. */
-export function backupView(backup: Backup, repositories: Repositories) {
+export function backupView(
+  backup: Backup,
+  { repositories, catalog }: { readonly repositories: Repositories; readonly catalog: Catalog },
+) {
   const repository = repositories.all().find((candidate) => candidate.id === backup.repositoryId);
   return {
     backupId: backup.id,
@@ -22,6 +26,7 @@ export function backupView(backup: Backup, repositories: Repositories) {
     createdAt: backup.createdAt,
     startedAt: backup.startedAt,
     completedAt: backup.completedAt,
+    pins: catalog.pins.ofBackup(backup.id).map(({ pinId, reason, until }) => ({ pinId, reason, until })),
     disks: backup.disks.map((disk) => ({
       diskId: disk.diskIndex,
       key: disk.diskKey,

@@ -15,8 +15,16 @@ export const configDefaults = {
     hook_timeout_s: 120,
   },
   chain: {
-    /** Beyond this every read walks too many tables; the next backup becomes a full. */
+    /** Beyond this every read walks too many tables; the chain is shortened in the background. */
     max_depth: 30,
+    /** Off: a chain of `max_depth` layers ends with a full from the source instead. */
+    consolidate: true,
+    /** Leaves half of a single disk to those who wait for something; 0 is no limit. */
+    consolidate_mib_per_s: 100,
+  },
+  retention: {
+    /** Days and weeks mean the same for everybody until somebody says where he lives. */
+    time_zone: 'UTC',
   },
   repository: {
     /** Left free so that manifests and the catalogue can always be written and a delete can run. */

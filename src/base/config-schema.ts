@@ -3,6 +3,8 @@ import { configDefaults as d } from './config-defaults.ts';
 
 const seconds = z.number().int().min(1);
 
+const keepSome = z.union([z.number(), z.string()]).optional();
+
 /** Every setting there is. Unknown keys are errors: a misspelt setting must not be silently ignored. */
 export const configSchema = z.strictObject({
   log: z
@@ -18,7 +20,25 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   chain: z
-    .strictObject({ max_depth: z.number().int().min(1).max(200).default(d.chain.max_depth) })
+    .strictObject({
+      max_depth: z.number().int().min(1).max(200).default(d.chain.max_depth),
+      consolidate: z.boolean().default(d.chain.consolidate),
+      consolidate_mib_per_s: z.number().int().min(0).max(100_000).default(d.chain.consolidate_mib_per_s),
+    })
+    .prefault({}),
+  /** The rules of `prune plan` when it is given none; their meaning is in `policy/retention`. */
+  retention: z
+    .strictObject({
+      keep_last: z.number().optional(),
+      max_snapshots: z.number().optional(),
+      keep_within: z.string().optional(),
+      hourly: keepSome,
+      daily: keepSome,
+      weekly: keepSome,
+      monthly: keepSome,
+      yearly: keepSome,
+      time_zone: z.string().default(d.retention.time_zone),
+    })
     .prefault({}),
   repository: z
     .strictObject({ reserve_bytes: z.number().int().min(0).default(d.repository.reserve_bytes) })

@@ -7,13 +7,19 @@ import { type IdempotencyQueries, idempotencyQueries } from './idempotency.ts';
 import { type JobQueries, jobQueries } from './jobs.ts';
 import { type MountQueries, mountQueries } from './mounts.ts';
 import { openCatalog } from './open-catalog.ts';
+import { type PinQueries, pinQueries } from './pins.ts';
+import { type PrunePlanQueries, prunePlanQueries } from './prune-plans.ts';
 import { type RepositoryQueries, repositoryQueries } from './repositories.ts';
+import { type RetiredQueries, retiredQueries } from './retired.ts';
 import { type VmQueries, vmQueries } from './vms.ts';
 
 /** All tables of one database. */
 export interface Catalog extends Disposable {
   readonly vms: VmQueries;
   readonly backups: BackupQueries;
+  readonly retired: RetiredQueries;
+  readonly pins: PinQueries;
+  readonly prunePlans: PrunePlanQueries;
   readonly chains: ChainQueries;
   readonly jobs: JobQueries;
   readonly repositories: RepositoryQueries;
@@ -29,6 +35,9 @@ export function createCatalog(file: string, clock: Clock, logger: Logger): Catal
   return {
     vms: vmQueries(db),
     backups: backupQueries(db),
+    retired: retiredQueries(db),
+    pins: pinQueries(db),
+    prunePlans: prunePlanQueries(db),
     chains: chainQueries(db),
     jobs: jobQueries(db),
     repositories: repositoryQueries(db),

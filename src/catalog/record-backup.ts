@@ -1,6 +1,7 @@
-import { chainsOf } from '../repository/chains.ts';
+import { type ChainMember, chainsOf } from '../repository/chains.ts';
 import type { Manifest, VmDocument } from '../repository/documents.ts';
 import type { Repository } from '../repository/open-repository.ts';
+import type { PinEntry } from '../repository/pins-file.ts';
 import type { RepositoryContent } from '../repository/read-repository.ts';
 import type { Backup } from './backups.ts';
 import type { Catalog } from './catalog.ts';
@@ -41,12 +42,21 @@ export function backupOf(manifest: Manifest, repositoryId: string): Backup {
   };
 }
 
+/** Everything that has layers in a repository, in order of completion: restore points and retired backups. */
+export function chainMembers(catalog: Catalog, contextId: string, repositoryId: string): ChainMember[] {
+  const timed = [
+    ...catalog.backups.completed(contextId, repositoryId),
+    ...catalog.retired.ofVm(contextId, repositoryId),
+  ];
+  return timed.toSorted((a, b) => (a.completedAt ?? '').localeCompare(b.completedAt ?? ''));
+}
+
 /** Derives the chains of a machine anew from its completed backups. */
 export function refreshChains(catalog: Catalog, contextId: string, repositoryId: string, now: Date): void {
   catalog.chains.replace(
     contextId,
     repositoryId,
-    chainsOf(catalog.backups.completed(contextId, repositoryId)),
+    chainsOf(chainMembers(catalog, contextId, repositoryId)),
     now,
   );
 }
@@ -69,6 +79,32 @@ export function recordBackup(
   });
 }
 
+/** Takes over what a manifest says of its layers after one of them was rewritten. What was found in it is forgotten. */
+export function updateLayers(catalog: Catalog, manifest: Manifest): void {
+  const backup = catalog.backups.byId(manifest.backup_id);
+  if (!backup) return;
+  const disks = backupOf(manifest, backup.repositoryId).disks.map((disk) => {
+    const old = backup.disks.find(({ diskIndex }) => diskIndex === disk.diskIndex);
+    const isSame = old?.parentLayer === disk.parentLayer && old.fileBytes === disk.fileBytes;
+    if (!old || isSame) return old ?? disk;
+    return { ...disk, damage: old.damage };
+  });
+  if (disks.some((disk, index) => disk !== backup.disks[index])) catalog.backups.save({ ...backup, disks });
+}
+
+export function recordPins(catalog: Catalog, backupId: string, pins: readonly PinEntry[]): void {
+  catalog.pins.replace(
+    backupId,
+    pins.map((pin) => ({
+      backupId,
+      pinId: pin.pin_id,
+      reason: pin.reason,
+      until: pin.until,
+      createdAt: pin.created_at,
+    })),
+  );
+}
+
 /**
  * Takes over what a repository knows and the catalogue does not: after the catalogue was lost, or when the
  * repository comes from elsewhere. A machine found this way is not registered: its commands and allowed folders
@@ -82,13 +118,17 @@ export function adoptRepository(
   now: Date,
 ): string[] {
   const adopted: string[] = [];
-  for (const { vm, manifests } of content.vms) {
+  for (const { vm, manifests, pins } of content.vms) {
     if (manifests.length === 0) continue;
     if (!catalog.vms.byContext(vm.context_id)) adoptVm(catalog, vm, manifests, now);
     for (const manifest of manifests) {
-      if (catalog.backups.byId(manifest.backup_id)?.status === 'completed') continue;
-      recordBackup(catalog, repository, manifest, new Map(), now);
-      adopted.push(manifest.backup_id);
+      const { backup_id } = manifest;
+      if (catalog.backups.byId(backup_id)?.status === 'completed') updateLayers(catalog, manifest);
+      else {
+        recordBackup(catalog, repository, manifest, new Map(), now);
+        adopted.push(backup_id);
+      }
+      recordPins(catalog, backup_id, pins.get(backup_id) ?? []);
     }
   }
   return adopted;

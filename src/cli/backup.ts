@@ -3,7 +3,9 @@ import { formatBytes } from '../base/units.ts';
 import { backupTypes, diskNumber, jobStatuses } from './choices.ts';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
+import { deleteCommand } from './delete.ts';
 import { type Column, print, say } from './output.ts';
+import { pinCommands } from './pin.ts';
 import { waitForJob } from './wait-for-job.ts';
 
 export interface BackupView {
@@ -147,25 +149,7 @@ export function backupCommands(program: Command): Command {
         ({ member }) => member.backup_id,
       );
     });
-  backup
-    .command('delete <id>')
-    .description('delete a backup')
-    .option('--cascade', 'also the backups that need it')
-    .option('--dry-run', 'only say what would go')
-    .action(async (id: string, options: { cascade?: boolean; dryRun?: boolean }, command: Command) => {
-      const { client, format } = contextOf(command);
-      const answer = await client.call<{ backup_ids: string[]; freed_bytes: number }>(
-        'DELETE',
-        `/backup/${encodeURIComponent(id)}${query({ cascade: options.cascade, dry_run: options.dryRun })}`,
-      );
-      print(
-        format,
-        answer,
-        answer.backup_ids,
-        [{ title: options.dryRun ? 'WOULD DELETE' : 'DELETED', value: (row) => row }],
-        (row) => row,
-      );
-      say(`${options.dryRun ? 'It would free' : 'Freed'} ${formatBytes(answer.freed_bytes)}.`);
-    });
+  deleteCommand(backup);
+  pinCommands(backup);
   return backup;
 }

@@ -4,6 +4,7 @@ import { completionCommand } from './completion.ts';
 import { doctorCommand } from './doctor.ts';
 import { jobCommands } from './job.ts';
 import { mountCommands } from './mount.ts';
+import { pruneCommands } from './prune.ts';
 import { repositoryCommands } from './repository.ts';
 import { restoreCommands } from './restore.ts';
 import { systemCommands } from './system.ts';
@@ -26,6 +27,7 @@ export function createProgram(version: string): Command {
   mountCommands(program, backupCommands(program));
   restoreCommands(program);
   jobCommands(program);
+  pruneCommands(program);
   repositoryCommands(program);
   systemCommands(program);
   doctorCommand(program);

@@ -20,6 +20,7 @@ export interface JobView {
     eta_seconds: number | null;
   };
   readonly warnings: readonly string[];
+  readonly result: Readonly<Record<string, unknown>> | null;
   readonly error: { code: ErrorCode; fields: Record<string, string> } | null;
   readonly created_at: string;
   readonly finished_at: string | null;

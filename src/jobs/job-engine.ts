@@ -35,6 +35,8 @@ export interface JobContext {
 
 export interface JobWork {
   readonly kind: JobKind;
+  /** Takes no place of the jobs that people wait for; one of these runs at a time. */
+  readonly isBackground?: boolean;
   readonly vmName: string | null;
   readonly backupId: string | null;
   readonly request: Readonly<Record<string, unknown>>;
@@ -66,6 +68,7 @@ interface Running {
 export class JobEngine {
   readonly #deps: EngineDeps;
   readonly #limit;
+  readonly #backgroundLimit = pLimit(1);
   readonly #running = new Map<string, Running>();
   /** `job` on every change of any job. */
   readonly changes = new EventEmitter<{ job: [Job] }>();
@@ -111,7 +114,8 @@ export class JobEngine {
     };
     this.#running.set(jobId, running);
     this.changes.emit('job', job);
-    void this.#limit(() => this.#run(running, work)).then(resolve);
+    const limit = work.isBackground ? this.#backgroundLimit : this.#limit;
+    void limit(() => this.#run(running, work)).then(resolve);
     return job;
   }
 

@@ -7,7 +7,7 @@ import type { MountSession } from '../restore/mount/mount-session.ts';
 import { findCompleted } from './find-backup.ts';
 import { readableDisks } from './read-chain.ts';
 import type { Repositories } from './repositories.ts';
-import type { ResourceLocks } from './resource-locks.ts';
+import { chainResource, type LockRequest, type ResourceLocks } from './resource-locks.ts';
 
 export interface MountDeps {
   readonly catalog: Catalog;
@@ -32,14 +32,18 @@ export async function openRestoreMount(
 ): Promise<MountSession> {
   if (exposeAt !== null) await refuseOwnFolders(deps, exposeAt);
   const backup = findCompleted(deps.catalog, wanted);
-  const release = deps.locks.acquire('a mount', [
-    {
-      resource: `backup:${backup.id}`,
-      exclusive: false,
-      busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: backup.id, holder }),
-    },
+  const request = (resource: string): LockRequest => ({
+    resource,
+    exclusive: false,
+    busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: backup.id, holder }),
+  });
+  // nobody may rewrite layers while they are looked at and opened; afterwards only this backup is held
+  const opening = await deps.locks.acquireSoon('a mount', [
+    request(chainResource(backup.repositoryId, backup.contextId)),
   ]);
+  let release = () => {};
   try {
+    release = await deps.locks.acquireSoon('a mount', [request(`backup:${backup.id}`)]);
     const disks = await readableDisks(deps, backup, diskIndex);
     const session = await deps.mounts.open({ backupId: backup.id, disks, exposeAt });
     deps.mountLocks.set(session.mountId, release);
@@ -47,6 +51,8 @@ export async function openRestoreMount(
   } catch (error) {
     release();
     throw error;
+  } finally {
+    opening();
   }
 }
 

@@ -33,7 +33,9 @@ export async function recoverJobs(deps: RecoverDeps): Promise<number> {
   for (const job of unfinished) {
     try {
       if (job.kind === 'backup') await recoverBackup(deps, job);
-      else await recoverRestore(deps, job);
+      else if (job.kind === 'restore-disk') await recoverRestore(deps, job);
+      // what others began, the repository itself knows and has settled when it was opened
+      else end(deps, job, 'fail');
     } catch (error) {
       // this job stays unfinished and is visited again at the next start; the others must not wait for it
       deps.catalog.events.add({

@@ -3,12 +3,14 @@ import { resolve, sep } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { messageOf, SendenseError } from '../base/sendense-error.ts';
 import type { Catalog } from '../catalog/catalog.ts';
-import { adoptRepository } from '../catalog/record-backup.ts';
+import { adoptRepository, chainMembers, refreshChains } from '../catalog/record-backup.ts';
 import { membersOnLayer } from '../repository/chains.ts';
 import { layout } from '../repository/layout.ts';
+import type { CarryOutDeps } from '../repository/merge/carry-out-merge.ts';
 import { openRepository, type Repository } from '../repository/open-repository.ts';
 import { readRepository, readSidecar } from '../repository/read-repository.ts';
-import { finishDeletions } from '../repository/sweep-repository.ts';
+import { readRetired } from '../repository/retired-layers.ts';
+import { settleRepository } from '../repository/settle-repository.ts';
 
 /** The repositories that are open in this daemon, by name and by id. */
 export class Repositories {
@@ -16,9 +18,13 @@ export class Repositories {
   readonly #clock: Clock;
   readonly #open = new Map<string, Repository>();
 
-  constructor(catalog: Catalog, clock: Clock) {
+  readonly #settling: CarryOutDeps;
+
+  /** @param settling for what a crash left in the middle of a rewriting */
+  constructor(catalog: Catalog, clock: Clock, settling: CarryOutDeps) {
     this.#catalog = catalog;
     this.#clock = clock;
+    this.#settling = settling;
   }
 
   /** Opens what the catalogue names and `local`; one that is away is reported and left out. */
@@ -99,7 +105,7 @@ export class Repositories {
       });
     this.#catalog.repositories.save(repository, this.#clock.now());
     this.#open.set(name, repository);
-    await finishDeletions(root);
+    await this.#settle(repository);
     const content = await readRepository(root);
     for (const { path, error } of content.unreadable) {
       this.#catalog.events.add({
@@ -112,6 +118,7 @@ export class Repositories {
     }
     const adopted = adoptRepository(this.#catalog, repository, content, this.#clock.now());
     await this.#adoptDamage(repository, adopted);
+    for (const { vm } of content.vms) await this.#adoptRetired(repository, vm.vm_uuid);
     if (adopted.length > 0) {
       this.#catalog.events.add({
         kind: 'repository.adopted',
@@ -122,6 +129,25 @@ export class Repositories {
       });
     }
     return repository;
+  }
+
+  async #settle(repository: Repository): Promise<void> {
+    for (const { vmUuid, detail } of await settleRepository(repository.root, this.#settling)) {
+      this.#catalog.events.add({
+        kind: 'repository.unsettled',
+        severity: 'error',
+        subject: repository.name,
+        message: `The machine folder ${vmUuid} could not be cleaned up after an interruption: ${detail}`,
+        data: { path: repository.root, vm_uuid: vmUuid },
+      });
+    }
+  }
+
+  async #adoptRetired(repository: Repository, vmUuid: string): Promise<void> {
+    const vm = this.#catalog.vms.all().find((candidate) => candidate.vmUuid === vmUuid);
+    if (!vm) return;
+    this.#catalog.retired.replace(vm.contextId, repository.id, await readRetired(repository.root, vmUuid));
+    refreshChains(this.#catalog, vm.contextId, repository.id, this.#clock.now());
   }
 
   /** What a check found lies beside the layers and must not be forgotten with the catalogue. */
@@ -139,7 +165,7 @@ export class Repositories {
           layer: disk.layer,
           detail: sidecar.verification.detail ?? '',
         }).message;
-        const members = this.#catalog.backups.completed(backup.contextId, repository.id);
+        const members = chainMembers(this.#catalog, backup.contextId, repository.id);
         for (const member of membersOnLayer(members, disk.diskIndex, disk.layer))
           this.#catalog.backups.markDamage(member, disk.diskIndex, damage);
       }

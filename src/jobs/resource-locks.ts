@@ -34,11 +34,7 @@ export class ResourceLocks {
    * @param giveWay called, perhaps more than once, when somebody who may go first wants one of these
    * @returns gives them back; repeating it is fine
    */
-  acquire(
-    holder: string,
-    requests: readonly LockRequest[],
-    giveWay: (() => void) | null = null,
-  ): () => void {
+  acquire(holder: string, requests: readonly LockRequest[], giveWay: (() => void) | null = null): () => void {
     const [conflict] = this.#conflicts(requests);
     if (conflict) throw conflict.request.busy(conflict.held.holder);
     const taken = requests.map((request) => {
@@ -100,6 +96,10 @@ export class ResourceLocks {
   }
 }
 
-/** All layers of one machine in one repository. Shared by who reads or adds, exclusive for who removes or merges. */
+/** All layers of one machine in one repository: shared by who reads, adds or deletes, exclusive for who merges. */
 export const chainResource = (repositoryId: string, contextId: string) =>
   `chain:${repositoryId}/${contextId}`;
+
+/** The list of restore points of one machine in one repository: exclusive for who deletes some. */
+export const deletionResource = (repositoryId: string, contextId: string) =>
+  `deletion:${repositoryId}/${contextId}`;

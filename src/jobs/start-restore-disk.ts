@@ -10,7 +10,7 @@ import { findCompleted } from './find-backup.ts';
 import type { JobEngine } from './job-engine.ts';
 import { readableDisks } from './read-chain.ts';
 import type { Repositories } from './repositories.ts';
-import type { ResourceLocks } from './resource-locks.ts';
+import { chainResource, type ResourceLocks } from './resource-locks.ts';
 
 export interface RestoreDeps {
   readonly catalog: Catalog;
@@ -41,7 +41,12 @@ export async function startRestoreDisk(deps: RestoreDeps, order: RestoreDiskOrde
   const output = await checkOutputPath(order.output, rules);
   const backup = findCompleted(deps.catalog, order.backup);
   const jobId = deps.engine.newId();
-  const release = deps.locks.acquire(jobId, [
+  const release = await deps.locks.acquireSoon(jobId, [
+    {
+      resource: chainResource(backup.repositoryId, backup.contextId),
+      exclusive: false,
+      busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: backup.id, holder }),
+    },
     {
       resource: `backup:${backup.id}`,
       exclusive: false,

@@ -3,6 +3,7 @@ import { createServer as createHttpServer, type Server } from 'node:http';
 import { join } from 'node:path';
 import { emptyDir } from 'fs-extra/esm';
 import { backupRoutes } from '../api/backup-routes.ts';
+import { chainRoutes } from '../api/chain-routes.ts';
 import { jobRoutes } from '../api/job-routes.ts';
 import { repositoryRoutes } from '../api/repository-routes.ts';
 import { restoreRoutes } from '../api/restore-routes.ts';
@@ -31,6 +32,7 @@ import { StorageDaemon } from '../qemu/storage-daemon.ts';
 import { probeToolVersions, versionText } from '../qemu/tool-versions.ts';
 import { MountRegistry } from '../restore/mount/mount-registry.ts';
 import { sweepMounts } from '../restore/mount/sweep-mounts.ts';
+import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
 
 interface ApplianceDeps {
   readonly paths: HomePaths;
@@ -66,7 +68,11 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     qemu: versionText(tools.qemu),
     'nbd-server': versionText(tools.nbdServer),
   };
-  const repositories = new Repositories(catalog, clock);
+  const repositories = new Repositories(
+    catalog,
+    clock,
+    settlingDeps(paths, logger, (step) => deps.onStep?.(step)),
+  );
   await repositories.openAll(paths.defaultRepositoryFolder);
   await recoverJobs({
     catalog,
@@ -179,6 +185,17 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
       });
     },
   });
+  const { keeper, routeDeps } = wireChains({
+    catalog,
+    clock,
+    config,
+    engine,
+    locks,
+    logger,
+    paths,
+    repositories,
+  });
+  const { chainsChanged } = routeDeps;
   const backup = {
     catalog,
     clock,
@@ -186,7 +203,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     moverFile: deps.moverFile,
     toolVersions,
     source: imageSource({ daemon }),
-    maxDepth: config.chain.max_depth,
+    maxDepth: hardDepth(config),
     hookTimeoutMs: config.jobs.hook_timeout_s * 1000,
     reserveBytes: config.repository.reserve_bytes,
   };
@@ -224,7 +241,8 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     paths.catalogFile,
   ].map((path) => (path.endsWith('.db') || path.endsWith('.toml') ? join(path, '..') : path));
   const app = createServer({ logger, clock, idempotency: catalog.idempotency, version: deps.version }, [
-    ...backupRoutes({ backup, catalog, clock, engine, locks, repositories }),
+    ...backupRoutes({ backup, catalog, clock, engine, locks, repositories, chainsChanged }),
+    ...chainRoutes(routeDeps),
     ...vmRoutes({ catalog, clock, locks }),
     ...jobRoutes({ engine, jobs: catalog.jobs }),
     ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, engine, ownFolders }),
@@ -242,8 +260,11 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     data: { pid: process.pid },
   });
 
+  keeper.lookAtAll();
+
   const stop = async () => {
     server.close();
+    keeper.close();
     await engine.close();
     await mounts.closeAll();
     server.closeAllConnections();

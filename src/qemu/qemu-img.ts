@@ -7,6 +7,8 @@ const WHOLE_DISK_TIMEOUT_MS = 7 * 24 * 3600 * 1000;
 /** 64 KiB: the usual granularity of dirty bitmaps, and little waste for scattered writes. */
 export const CLUSTER_BYTES = 64 * 1024;
 
+const layerOptions = `compat=1.1,cluster_size=${CLUSTER_BYTES},lazy_refcounts=off`;
+
 /**
  * Creates an empty layer. The backing name is stored as given and not opened.
  * @param sizeBytes virtual size, a multiple of 512
@@ -17,8 +19,17 @@ export async function createLayer(
   backingName: string | null,
 ): Promise<void> {
   const backing = backingName === null ? [] : ['-u', '-b', backingName, '-F', 'qcow2'];
-  const options = `compat=1.1,cluster_size=${CLUSTER_BYTES},lazy_refcounts=off`;
-  await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', options, ...backing, path, String(sizeBytes)]);
+  await run('qemu-img', [
+    'create',
+    '-q',
+    '-f',
+    'qcow2',
+    '-o',
+    layerOptions,
+    ...backing,
+    path,
+    String(sizeBytes),
+  ]);
 }
 
 export type CheckResult =
@@ -101,6 +112,10 @@ export interface ConvertOptions {
   readonly source: ImageNode;
   readonly target: string;
   readonly format: OutputFormat;
+  /** A layer of ours: the options of `createLayer`, compressed if wanted, its backing name if it has one. */
+  readonly layer?: { readonly compress: boolean; readonly backingName: string | null };
+  /** Bytes per second; absent: as fast as it goes. */
+  readonly rateBytes?: number | undefined;
   /** Called with 0…1. */
   readonly onProgress: (fraction: number) => void;
   readonly signal: AbortSignal;
@@ -110,6 +125,14 @@ export interface ConvertOptions {
 export async function convertImage(options: ConvertOptions): Promise<void> {
   // writeback: the flush at the end reaches the disk, unlike the default "unsafe"
   const args = ['convert', '-p', '-t', 'writeback', '-W', '-m', '8', '-O', options.format];
+  if (options.rateBytes !== undefined) args.push('-r', String(options.rateBytes));
+  if (options.layer) {
+    const { compress, backingName } = options.layer;
+    args.push('-o', `${layerOptions}${compress ? ',compression_type=zstd' : ''}`);
+    if (compress) args.push('-c');
+    // with a backing file only what the topmost image holds itself is copied: it must stand on the same content
+    if (backingName !== null) args.push('-B', backingName, '-F', 'qcow2');
+  }
   await run('qemu-img', [...args, asFilename(options.source), options.target], {
     signal: options.signal,
     timeoutMs: WHOLE_DISK_TIMEOUT_MS,

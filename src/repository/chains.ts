@@ -1,6 +1,8 @@
 /** What chain rules need to know of a backup; rows of the catalogue fit. */
 export interface ChainMember {
   readonly id: string;
+  /** Deleted; layers of it remain because others stand on them. */
+  readonly retired?: boolean;
   readonly disks: readonly {
     readonly diskIndex: number;
     readonly layer: string;
@@ -16,8 +18,12 @@ export interface DiskChain {
   readonly fullBackupId: string;
   readonly latestBackupId: string;
   readonly totalSizeBytes: number;
-  /** In order of completion. */
-  readonly backups: readonly { readonly backupId: string; readonly layer: string }[];
+  /** In order of completion; `retired` ones are layers without a restore point. */
+  readonly backups: readonly {
+    readonly backupId: string;
+    readonly layer: string;
+    readonly retired: boolean;
+  }[];
 }
 
 /**
@@ -28,7 +34,7 @@ export function chainsOf(members: readonly ChainMember[]): DiskChain[] {
   interface Building {
     diskIndex: number;
     totalSizeBytes: number;
-    backups: { backupId: string; layer: string }[];
+    backups: { backupId: string; layer: string; retired: boolean }[];
   }
   const chains: Building[] = [];
   /** `disk/layer` → the chain it lies in. */
@@ -40,21 +46,22 @@ export function chainsOf(members: readonly ChainMember[]): DiskChain[] {
       const chain: Building = existing ?? { diskIndex: disk.diskIndex, totalSizeBytes: 0, backups: [] };
       if (!existing) chains.push(chain);
       chain.totalSizeBytes += disk.fileBytes;
-      chain.backups.push({ backupId: member.id, layer: disk.layer });
+      chain.backups.push({ backupId: member.id, layer: disk.layer, retired: member.retired === true });
       home.set(place(disk.layer), chain);
     }
   }
   return chains.flatMap((chain) => {
-    const first = chain.backups[0];
-    const last = chain.backups.at(-1);
+    const living = chain.backups.filter((backup) => !backup.retired);
+    const [first] = living;
+    const last = living.at(-1);
     if (!first || !last) return [];
     return [{ ...chain, fullBackupId: first.backupId, latestBackupId: last.backupId }];
   });
 }
 
 /**
- * The backups that cannot be read without this one, nearest first. Pure.
- * @param members all of the machine in the same repository
+ * The backups that cannot be read without this one, nearest first; retired ones are not named. Pure.
+ * @param members all of the machine in the same repository, retired ones too
  */
 export function dependantsOf(members: readonly ChainMember[], id: string): string[] {
   const needed = new Set([id]);
@@ -66,25 +73,27 @@ export function dependantsOf(members: readonly ChainMember[], id: string): strin
       if (!member.disks.some((disk) => disk.parentBackupId !== null && needed.has(disk.parentBackupId)))
         continue;
       needed.add(member.id);
-      found.push(member.id);
+      if (member.retired !== true) found.push(member.id);
       grew = true;
     }
   }
   return found;
 }
 
-/** The backups whose disk is read through this layer, the one that owns it included. Pure. */
+/** The backups whose disk is read through this layer, the one that owns it included; no retired ones. Pure. */
 export function membersOnLayer(members: readonly ChainMember[], diskIndex: number, layer: string): string[] {
   const layers = new Set([layer]);
   const found: string[] = [];
+  const seen = new Set<string>();
   for (let grew = true; grew; ) {
     grew = false;
     for (const member of members) {
       const disk = member.disks.find((candidate) => candidate.diskIndex === diskIndex);
-      if (!disk || found.includes(member.id)) continue;
+      if (!disk || seen.has(member.id)) continue;
       if (!layers.has(disk.layer) && !(disk.parentLayer !== null && layers.has(disk.parentLayer))) continue;
       layers.add(disk.layer);
-      found.push(member.id);
+      seen.add(member.id);
+      if (member.retired !== true) found.push(member.id);
       grew = true;
     }
   }

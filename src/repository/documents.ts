@@ -57,6 +57,8 @@ export const sidecarDocument = z.object({
   tool_versions: z.record(z.string(), z.string()),
   sealed_at: time,
   verification: verification.nullable(),
+  /** The newer layer whose data is being moved into this one: until that ends its size and rows say little. */
+  absorbing: layerName.optional(),
 });
 
 /** `backups/<backup-id>.json`: written last. No manifest, no backup. */
@@ -90,8 +92,47 @@ export const manifestDocument = z.object({
     .min(1),
 });
 
+/** `backups/<backup-id>.pins`: wishes that this restore point stays. */
+export const pinsDocument = z.object({
+  format,
+  backup_id: id,
+  pins: z.array(
+    z.object({
+      pin_id: id,
+      reason: z.string().min(1).max(500),
+      /** Null: for ever. */
+      until: time.nullable(),
+      created_at: time,
+    }),
+  ),
+});
+
+/**
+ * `disk-<n>/merge.json`: a layer of this disk is being rewritten. Written before anything changes, removed last; from
+ * `switching` on it is carried out to its end, by whoever finds it.
+ */
+export const mergeDocument = z.object({
+  format,
+  /** See `plan-merge.ts`. `compress` writes the layer anew, with the same parent. */
+  operation: z.enum(['commit', 'stream', 'full', 'compress']),
+  stage: z.enum(['moving', 'switching']),
+  /** The layer whose content stays; it keeps its name. */
+  top: layerName,
+  /** The file that becomes `top`, for `commit`. */
+  into: layerName.nullable(),
+  /** Layers that are gone afterwards. */
+  vanishing: z.array(layerName),
+  /** What `top` stands on afterwards. */
+  parent_layer: layerName.nullable(),
+  parent_backup_id: id.nullable(),
+  /** The sidecar that `top` gets; null while `moving`. */
+  sidecar: sidecarDocument.nullable(),
+});
+
 export type RepositoryDocument = z.infer<typeof repositoryDocument>;
 export type VmDocument = z.infer<typeof vmDocument>;
 export type Sidecar = z.infer<typeof sidecarDocument>;
+export type PinsDocument = z.infer<typeof pinsDocument>;
+export type MergeDocument = z.infer<typeof mergeDocument>;
 export type Manifest = z.infer<typeof manifestDocument>;
 export type ManifestDisk = Manifest['disks'][number];

@@ -72,7 +72,7 @@ async function checkLayerFile(folder: string, layer: string): Promise<ChainLayer
     throw refuse('its header gives no backing format qcow2');
   if (header.virtualSizeBytes !== sidecar.virtual_size_bytes)
     throw refuse('its virtual size is not the one it was sealed with');
-  if (stats.size !== sidecar.file_bytes) {
+  if (stats.size !== sidecar.file_bytes && sidecar.absorbing === undefined) {
     throw new SendenseError('LAYER_CORRUPT', {
       layer,
       detail: `the file has ${stats.size} bytes instead of ${sidecar.file_bytes}`,

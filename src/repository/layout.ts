@@ -3,6 +3,9 @@ import { compactTimestamp } from '../base/clock.ts';
 import { firstFree } from '../base/ids.ts';
 import { type LayerType, layerTypeShort } from '../nbd/exports/export-name.ts';
 
+/** Name of a machine's folder. */
+export const vmFolderPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
 /** Paths inside one repository. All names that go in were validated: none holds a slash. */
 export const layout = {
   repositoryFile: (root: string) => join(root, 'repository.json'),
@@ -14,6 +17,10 @@ export const layout = {
   /** A manifest on its way out: the backup is gone for readers, its files are still to be removed. */
   tombstoneFile: (root: string, vmUuid: string, backupId: string) =>
     join(root, vmUuid, 'backups', `${backupId}.deleted`),
+  pinsFile: (root: string, vmUuid: string, backupId: string) =>
+    join(root, vmUuid, 'backups', `${backupId}.pins`),
+  mergeFile: (root: string, vmUuid: string, diskIndex: number) =>
+    join(root, vmUuid, `disk-${diskIndex}`, 'merge.json'),
   diskFolder: (root: string, vmUuid: string, diskIndex: number) => join(root, vmUuid, `disk-${diskIndex}`),
 };
 

@@ -3,9 +3,8 @@ import { dirname } from 'node:path';
 import { removeDurably, renameDurably, syncFolder, writeJsonDurably } from '../base/durable-file.ts';
 import { errnoOf } from '../base/sendense-error.ts';
 import type { Manifest, VmDocument } from './documents.ts';
-import { layerFiles, layout } from './layout.ts';
+import { layout } from './layout.ts';
 import { readManifest } from './read-repository.ts';
-import { discardLayer } from './seal-layer.ts';
 
 /** Makes the folders of a machine and writes who it is. */
 export async function writeVmFile(root: string, vm: VmDocument): Promise<void> {
@@ -36,25 +35,14 @@ export async function findManifest(root: string, vmUuid: string, backupId: strin
   }
 }
 
-/** From here on the backup is gone for every reader, whatever happens next. */
+/** From here on the backup is gone for every reader; its layers go when nothing stands on them any more. */
 export async function entombBackup(root: string, manifest: Manifest): Promise<void> {
   const { vm_uuid, backup_id } = manifest;
   await renameDurably(
     layout.manifestFile(root, vm_uuid, backup_id),
     layout.tombstoneFile(root, vm_uuid, backup_id),
   );
-}
-
-/** Removes the files of an entombed backup, the tombstone last. Repeating it after a crash is fine. */
-export async function removeEntombed(root: string, manifest: Manifest): Promise<void> {
-  for (const disk of manifest.disks) {
-    const folder = layout.diskFolder(root, manifest.vm_uuid, disk.disk_index);
-    await discardLayer(layerFiles(folder, disk.layer));
-    await syncFolder(folder).catch((error: unknown) => {
-      if (errnoOf(error) !== 'ENOENT') throw error;
-    });
-  }
-  await removeDurably(layout.tombstoneFile(root, manifest.vm_uuid, manifest.backup_id));
+  await removeDurably(layout.pinsFile(root, vm_uuid, backup_id));
 }
 
 /** True when a file can be created and renamed there; leaves nothing behind. */

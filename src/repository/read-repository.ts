@@ -1,4 +1,3 @@
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, SendenseError } from '../base/sendense-error.ts';
 import {
@@ -9,7 +8,9 @@ import {
   type VmDocument,
   vmDocument,
 } from './documents.ts';
-import { layerFiles, layout } from './layout.ts';
+import { layerFiles, layout, vmFolderPattern } from './layout.ts';
+import { namesIn } from './names-in.ts';
+import { type PinEntry, readPins } from './pins-file.ts';
 import { readDocument } from './read-document.ts';
 
 /** A file that should be a document and is not; it is reported and passed over. */
@@ -21,22 +22,13 @@ export interface UnreadableDocument {
 export interface VmContent {
   readonly vm: VmDocument;
   readonly manifests: readonly Manifest[];
+  /** Backup id → pins. */
+  readonly pins: ReadonlyMap<string, readonly PinEntry[]>;
 }
 
 export interface RepositoryContent {
   readonly vms: readonly VmContent[];
   readonly unreadable: readonly UnreadableDocument[];
-}
-
-const uuidPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-
-async function namesIn(folder: string): Promise<string[]> {
-  try {
-    return (await readdir(folder)).sort();
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return [];
-    throw error;
-  }
 }
 
 /** Reads everything that manifests name; all that the catalogue can be rebuilt from. */
@@ -53,7 +45,7 @@ export async function readRepository(root: string): Promise<RepositoryContent> {
       return null;
     }
   };
-  for (const vmUuid of (await namesIn(root)).filter((name) => uuidPattern.test(name))) {
+  for (const vmUuid of (await namesIn(root)).filter((name) => vmFolderPattern.test(name))) {
     const vmFile = layout.vmFile(root, vmUuid);
     const vm = await attempt(vmFile, () => readDocument(vmFile, vmDocument));
     if (!vm) continue;
@@ -65,7 +57,17 @@ export async function readRepository(root: string): Promise<RepositoryContent> {
       const manifest = await attempt(path, () => readManifest(path, vmUuid));
       if (manifest) manifests.push(manifest);
     }
-    vms.push({ vm, manifests: manifests.toSorted((a, b) => a.completed_at.localeCompare(b.completed_at)) });
+    const pins = new Map<string, PinEntry[]>();
+    for (const { backup_id } of manifests) {
+      const path = layout.pinsFile(root, vmUuid, backup_id);
+      const found = await attempt(path, () => readPins(root, vmUuid, backup_id));
+      if (found && found.length > 0) pins.set(backup_id, found);
+    }
+    vms.push({
+      vm,
+      pins,
+      manifests: manifests.toSorted((a, b) => a.completed_at.localeCompare(b.completed_at)),
+    });
   }
   return { vms, unreadable };
 }

@@ -62,6 +62,15 @@ export class Operator {
     return events.filter((event) => event.kind === kind);
   }
 
+  /** Until no job runs and none is about to begin. */
+  async idle(): Promise<void> {
+    for (let quiet = 0; quiet < 8; quiet += 1) {
+      const { jobs } = this.#appliance.json<{ jobs: ShownJob[] }>('job', 'list');
+      if (jobs.some(({ status }) => status === 'running' || status === 'pending')) quiet = 0;
+      await sleep(150);
+    }
+  }
+
   restore(backupId: string, index: number, output: string, format = 'raw'): void {
     this.#appliance.json(
       ...['restore', 'disk', '--backup-id', backupId, '--disk', String(index)],

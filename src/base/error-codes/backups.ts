@@ -19,7 +19,41 @@ export const backupCodes = {
     409,
     13,
     'The backup {backup} is needed by {count} newer backups: {dependants}',
-    'Delete those first, or all at once with --cascade.',
+    'Delete only this one and keep what they need with --merge, or all of them with --cascade.',
+  ),
+  BACKUP_PINNED: user(
+    409,
+    13,
+    'The backup {backup} is pinned {until}: {reason}',
+    'Take the pin away with `sendense-ctl backup unpin {backup}`, or delete it all the same with --force.',
+  ),
+  PIN_UNKNOWN: user(
+    404,
+    10,
+    'The backup {backup} has no pin {pin}.',
+    'See `sendense-ctl backup show {backup}`.',
+  ),
+  CHAIN_BUSY: busy(
+    'The chains of {vm} are in use by {holder}.',
+    'Wait until that is done; see `sendense-ctl job list --status running`.',
+  ),
+  PLAN_UNKNOWN: user(
+    404,
+    10,
+    'There is no prune plan {plan}.',
+    'Make a new one with `sendense-ctl prune plan`.',
+  ),
+  PLAN_STALE: user(
+    409,
+    13,
+    'The plan {plan} does not hold any more: {detail}',
+    'Nothing was deleted. Make a new plan with `sendense-ctl prune plan` and look at it.',
+  ),
+  PRUNE_LAST_GOOD: user(
+    409,
+    13,
+    'These rules would delete the last good restore point of {vms}.',
+    'Change the rules, or say --force if that is what you want.',
   ),
   BACKUP_BUSY: busy(
     'The backup {backup} is in use by {holder}.',

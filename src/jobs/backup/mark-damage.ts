@@ -1,6 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { errnoOf, hasCode, SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
+import { chainMembers } from '../../catalog/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { membersOnLayer } from '../../repository/chains.ts';
 import { layerFiles, layout } from '../../repository/layout.ts';
@@ -22,7 +23,7 @@ export async function markDamage(
   layer: string,
   error: SendenseError,
 ): Promise<void> {
-  const history = deps.catalog.backups.completed(vm.contextId, repository.id);
+  const history = chainMembers(deps.catalog, vm.contextId, repository.id);
   const affected = membersOnLayer(history, diskIndex, layer);
   for (const backupId of affected) deps.catalog.backups.markDamage(backupId, diskIndex, error.message);
   deps.catalog.events.add({

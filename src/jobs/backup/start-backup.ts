@@ -3,12 +3,15 @@ import { backupIdFor } from '../../base/ids.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Backup } from '../../catalog/backups.ts';
 import type { Job } from '../../catalog/jobs.ts';
+import type { Vm } from '../../catalog/vms.ts';
 import type { LayerType } from '../../nbd/exports/export-name.ts';
+import type { Repository } from '../../repository/open-repository.ts';
+import type { ChainsChanged } from '../chains/chain-keeper.ts';
 import { endOf } from '../end-of-job.ts';
 import { findVm } from '../find-backup.ts';
 import type { JobEngine } from '../job-engine.ts';
 import type { Repositories } from '../repositories.ts';
-import type { LockRequest, ResourceLocks } from '../resource-locks.ts';
+import { chainResource, type LockRequest, type ResourceLocks } from '../resource-locks.ts';
 import type { BackupDeps } from './backup-deps.ts';
 import { runBackup } from './run-backup.ts';
 
@@ -17,6 +20,7 @@ export interface StartBackupDeps {
   readonly engine: JobEngine;
   readonly locks: ResourceLocks;
   readonly repositories: Repositories;
+  readonly chainsChanged: ChainsChanged;
 }
 
 /**
@@ -102,12 +106,15 @@ export async function startBackup(
         repository_id: repository.id,
       },
       run: async (context) => {
+        context.setPhase('waiting');
+        held.push(await deps.locks.acquireSoon(jobId, [chainShared(repository, vm)], context));
         catalog.backups.save({ ...record, status: 'running', startedAt: clock.now().toISOString() });
         await runBackup(deps.backup, { backupId, vm, repository, type, createdAt, holdBackup }, context);
       },
       ended: (job) => {
         for (const giveBack of held) giveBack();
         recordEnd(deps.backup, job, backupId);
+        if (job.status === 'completed') deps.chainsChanged(vm.contextId, repository.id);
       },
     });
   } catch (error) {
@@ -115,6 +122,13 @@ export async function startBackup(
     throw error;
   }
 }
+
+/** Nobody merges layers while a new one is built on them; who does it already gives way. */
+const chainShared = (repository: Repository, vm: Vm): LockRequest => ({
+  resource: chainResource(repository.id, vm.contextId),
+  exclusive: false,
+  busy: (holder) => new SendenseError('CHAIN_BUSY', { vm: vm.name, holder }),
+});
 
 /** Brings the backup's row to the job's end and says it. A published backup stays completed whatever came after. */
 export function recordEnd({ catalog }: Pick<BackupDeps, 'catalog'>, job: Job, backupId: string): void {

@@ -1,0 +1,94 @@
+import type { Logger } from '../../base/logger.ts';
+import { hasCode, messageOf } from '../../base/sendense-error.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import { chainMembers } from '../../catalog/record-backup.ts';
+import type { Repositories } from '../repositories.ts';
+import { isConsolidationDue } from './is-consolidation-due.ts';
+import type { MachinePlace } from './retire-backup.ts';
+import { type ConsolidateWishes, type StartConsolidateDeps, startConsolidate } from './start-consolidate.ts';
+
+/** What was postponed is tried again after this time. */
+const RETRY_MS = 60_000;
+/** A chain that was just changed is left alone so long: the next command may want it. */
+const SETTLE_MS = 500;
+
+interface KeeperDeps {
+  readonly start: StartConsolidateDeps;
+  readonly catalog: Catalog;
+  readonly repositories: Repositories;
+  readonly logger: Logger;
+  readonly options: ConsolidateWishes;
+  readonly isEnabled: boolean;
+}
+
+/** To be called after something was added to or deleted from the chains of a machine. */
+export type ChainsChanged = (contextId: string, repositoryId: string) => void;
+
+/** Keeps chains short by itself: starts a consolidation where one is due, and again where it had to give way. */
+export class ChainKeeper {
+  readonly #deps: KeeperDeps;
+  readonly #timers = new Map<string, NodeJS.Timeout>();
+  #closed = false;
+
+  constructor(deps: KeeperDeps) {
+    this.#deps = deps;
+  }
+
+  /** At start: everything that a daemon before us left to do. */
+  lookAtAll(): void {
+    const { catalog, repositories } = this.#deps;
+    for (const vm of catalog.vms.all())
+      for (const repository of repositories.all()) this.changed(vm.contextId, repository.id);
+  }
+
+  /** Something was added to or deleted from the chains of a machine. */
+  changed(contextId: string, repositoryId: string, delayMs = SETTLE_MS): void {
+    if (
+      this.#closed ||
+      !this.#deps.isEnabled ||
+      !isConsolidationDue(
+        chainMembers(this.#deps.catalog, contextId, repositoryId),
+        this.#deps.options.maxDepth,
+      )
+    )
+      return;
+    const key = `${repositoryId}/${contextId}`;
+    if (this.#timers.has(key)) return;
+    const timer = setTimeout(() => {
+      this.#timers.delete(key);
+      this.#begin(contextId, repositoryId);
+    }, delayMs);
+    timer.unref();
+    this.#timers.set(key, timer);
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const timer of this.#timers.values()) clearTimeout(timer);
+    this.#timers.clear();
+  }
+
+  #begin(contextId: string, repositoryId: string): void {
+    const place = this.#placeOf(contextId, repositoryId);
+    if (this.#closed || place === null) return;
+    try {
+      startConsolidate(this.#deps.start, place, this.#deps.options, (job, outcome) => {
+        const isOver = outcome !== null && outcome.postponed.length === 0;
+        if (!isOver && job.status !== 'cancelled') this.changed(contextId, repositoryId, RETRY_MS);
+      });
+    } catch (error) {
+      if (!hasCode(error, 'CHAIN_BUSY', 'REPOSITORY_BUSY', 'INTERRUPTED'))
+        this.#deps.logger.error(
+          { error: messageOf(error), vm: place.vm.name },
+          'a chain could not be looked after',
+        );
+      this.changed(contextId, repositoryId, RETRY_MS);
+    }
+  }
+
+  #placeOf(contextId: string, repositoryId: string): MachinePlace | null {
+    const vm = this.#deps.catalog.vms.byContext(contextId);
+    const repository = this.#deps.repositories.all().find(({ id }) => id === repositoryId);
+    return vm && repository ? { vm, repository } : null;
+  }
+}

@@ -1,0 +1,189 @@
+import { rm, stat } from 'node:fs/promises';
+import { syncFile } from '../../base/durable-file.ts';
+import type { Logger } from '../../base/logger.ts';
+import { SendenseError } from '../../base/sendense-error.ts';
+import { headerObjection, readQcow2Header } from '../../qemu/qcow2-header.ts';
+import { checkLayer, repairLeaks } from '../../qemu/qemu-img.ts';
+import { type MergeDocument, REPOSITORY_FORMAT, type Sidecar } from '../documents.ts';
+import { type ChainLayer, layerChain } from '../layer-chain.ts';
+import { layerFiles, layout } from '../layout.ts';
+import { readSidecar } from '../read-repository.ts';
+import { digestFile, writeSidecar } from '../seal-layer.ts';
+import { endMerge, type MergePlace, readMerge, writeMerge } from './merge-document.ts';
+import { type MoveControl, moveData, movedFile } from './move-data.ts';
+import type { MergeStep } from './plan-merge.ts';
+import { type SwitchStep, switchLayer } from './switch-layer.ts';
+import { writeMergedRows } from './write-merged-rows.ts';
+
+export type RewriteStep =
+  | MergeStep
+  /** The same layer, its clusters compressed. */
+  | { readonly operation: 'compress'; readonly top: string; readonly bytes: number };
+
+export interface CarryOutDeps {
+  readonly logger: Logger;
+  readonly control: MoveControl;
+  /** Journals each stage and each effect. */
+  readonly onStep: SwitchStep;
+}
+
+/**
+ * Does one step of a plan from beginning to end. Nobody else may change or lock layers of this disk meanwhile.
+ * @returns the sidecar that the rewritten layer has now
+ * @throws LAYER_CORRUPT and others of `layerChain`, QMP_FAILED, TOOL_FAILED, CANCELLED, SEAL_FAILED; the chain reads
+ * as before then, and the step can be repeated
+ */
+export async function carryOutMerge(
+  place: MergePlace,
+  step: RewriteStep,
+  deps: CarryOutDeps,
+): Promise<Sidecar> {
+  const folder = layout.diskFolder(place.root, place.vmUuid, place.diskIndex);
+  const chain = await layerChain(place.root, place.vmUuid, place.diskIndex, step.top);
+  const merge = documentOf(step, chain);
+  deps.onStep('began');
+  await writeMerge(place, merge);
+  const changing = { commit: merge.into, stream: merge.top, full: null, compress: null }[merge.operation];
+  if (changing !== null) await markAbsorbing(folder, changing, merge);
+  deps.onStep('moving');
+  try {
+    await moveData(folder, merge, chain, deps.control);
+  } catch (error) {
+    await settleMerge(place, deps);
+    throw error;
+  }
+  deps.onStep('moved');
+  return await finish(place, merge, chain, deps);
+}
+
+function documentOf(step: RewriteStep, chain: readonly ChainLayer[]): MergeDocument {
+  const [top] = chain;
+  const parentLayer = {
+    commit: () => (step.operation === 'commit' ? step.parent : null),
+    stream: () => (step.operation === 'stream' ? step.parent : null),
+    full: () => null,
+    compress: () => top?.sidecar.parent_layer ?? null,
+  }[step.operation]();
+  const parent = chain.find(({ layer }) => layer === parentLayer);
+  return {
+    format: REPOSITORY_FORMAT,
+    operation: step.operation,
+    stage: 'moving',
+    top: step.top,
+    into: step.operation === 'commit' ? step.into : null,
+    vanishing:
+      step.operation === 'commit'
+        ? [...step.between, step.into]
+        : step.operation === 'stream'
+          ? [...step.removed]
+          : [],
+    parent_layer: parentLayer,
+    parent_backup_id: parent?.sidecar.backup_id ?? null,
+    sidecar: null,
+  };
+}
+
+async function markAbsorbing(folder: string, layer: string, merge: MergeDocument): Promise<void> {
+  const sidecar = await readSidecar(folder, layer);
+  const absorbing = merge.operation === 'commit' ? merge.top : (merge.vanishing[0] ?? merge.top);
+  await writeSidecar(layerFiles(folder, layer), { ...sidecar, absorbing });
+}
+
+/** From moved data to the new state. @param chain of `top` before the move */
+async function finish(
+  place: MergePlace,
+  merge: MergeDocument,
+  chain: readonly ChainLayer[],
+  deps: CarryOutDeps,
+): Promise<Sidecar> {
+  const folder = layout.diskFolder(place.root, place.vmUuid, place.diskIndex);
+  const files = layerFiles(folder, merge.top);
+  const [top] = chain;
+  if (!top) throw new SendenseError('CHAIN_PARENT_MISSING', { layer: merge.top });
+  const image = movedFile(folder, merge);
+  await prove(image, merge, top.sidecar, deps.control.signal);
+  if (merge.operation !== 'compress') {
+    const merged = chain.filter(
+      ({ layer }) => merge.operation === 'full' || layer === merge.top || merge.vanishing.includes(layer),
+    );
+    await writeMergedRows(
+      { logger: deps.logger, workFolder: deps.control.workFolder },
+      merged,
+      chain,
+      files.partialRows,
+    );
+  }
+  await syncFile(image);
+  const { absorbing: _, ...base } = top.sidecar;
+  const sidecar: Sidecar = {
+    ...base,
+    parent_layer: merge.parent_layer,
+    type: merge.parent_layer === null ? 'full' : base.type === 'full' ? 'incremental' : base.type,
+    file_bytes: (await stat(image)).size,
+    rows_b3: merge.operation === 'compress' ? base.rows_b3 : await digestFile(files.partialRows),
+    // the file is another one now; what was found in the old one says nothing of it
+    verification: null,
+  };
+  const switching: MergeDocument = { ...merge, stage: 'switching', sidecar };
+  deps.onStep('switching');
+  await writeMerge(place, switching);
+  await switchLayer(place, switching, deps.onStep);
+  return sidecar;
+}
+
+/** The rewritten image must be clean and have exactly the header that was planned. @throws SEAL_FAILED */
+async function prove(image: string, merge: MergeDocument, old: Sidecar, signal: AbortSignal): Promise<void> {
+  const fail = (detail: string) => new SendenseError('SEAL_FAILED', { layer: merge.top, detail });
+  const check = await checkLayer(image, signal);
+  if (!check.clean) throw fail(check.detail);
+  if (check.leaks) await repairLeaks(image);
+  const header = await readQcow2Header(image);
+  if (header === null || headerObjection(header) !== null || header.isDirty)
+    throw fail('its header is not as it was made');
+  if (header.backingFile !== merge.parent_layer || header.virtualSizeBytes !== old.virtual_size_bytes)
+    throw fail('its header is not as it was planned');
+}
+
+/**
+ * Brings a disk whose rewriting was interrupted into a state in which every restore point can be read by its papers:
+ * forward where the data has been moved, back where it has not. Nobody may be using the disk.
+ * @returns true when there was something to settle
+ */
+export async function settleMerge(place: MergePlace, deps: CarryOutDeps): Promise<boolean> {
+  const merge = await readMerge(place);
+  if (merge === null) return false;
+  const folder = layout.diskFolder(place.root, place.vmUuid, place.diskIndex);
+  const files = layerFiles(folder, merge.top);
+  if (merge.stage === 'switching') {
+    await switchLayer(place, merge, deps.onStep);
+    return true;
+  }
+  if (merge.operation === 'stream') {
+    const header = await readQcow2Header(files.image).catch(() => null);
+    // the header is changed last: everything is there, only the papers are old
+    if (header?.backingFile === merge.parent_layer) {
+      const sidecar = await readSidecar(folder, merge.top);
+      await writeSidecar(files, { ...sidecar, parent_layer: merge.parent_layer });
+      const below = await layerChain(place.root, place.vmUuid, place.diskIndex, merge.top);
+      const [top, ...rest] = below;
+      if (!top) return true;
+      const vanishing = await Promise.all(
+        merge.vanishing.map(async (layer): Promise<ChainLayer> => {
+          const own = layerFiles(folder, layer);
+          return {
+            layer,
+            image: own.image,
+            rows: own.rows,
+            sidecar: await readSidecar(folder, layer),
+            fingerprint: '',
+          };
+        }),
+      );
+      await finish(place, merge, [top, ...vanishing, ...rest], deps);
+      return true;
+    }
+  } else if (merge.operation !== 'commit') await rm(files.partial, { force: true });
+  await rm(files.partialRows, { force: true });
+  await endMerge(place);
+  return true;
+}

@@ -1,0 +1,66 @@
+import { access, rename } from 'node:fs/promises';
+import { syncFolder } from '../../base/durable-file.ts';
+import { SendenseError } from '../../base/sendense-error.ts';
+import type { MergeDocument } from '../documents.ts';
+import { layerFiles, layout } from '../layout.ts';
+import { rewriteOwner } from '../retired-layers.ts';
+import { discardLayer, writeSidecar } from '../seal-layer.ts';
+import { endMerge, type MergePlace } from './merge-document.ts';
+import { movedFile } from './move-data.ts';
+
+/** Told before each effect, so that a test can stop the process exactly there. */
+export type SwitchStep = (step: string) => void;
+
+/**
+ * Lets the rewritten layer take the place of the old one. Every effect is done once however often this runs, so that
+ * whoever finds the document carries it out to its end. The image itself changes in one rename: at every instant the
+ * name of the layer leads to a file with its content, and no header of a layer above has to change.
+ */
+export async function switchLayer(
+  place: MergePlace,
+  merge: MergeDocument,
+  onStep: SwitchStep,
+): Promise<void> {
+  const { root, vmUuid, diskIndex } = place;
+  const folder = layout.diskFolder(root, vmUuid, diskIndex);
+  const files = layerFiles(folder, merge.top);
+  const { sidecar } = merge;
+  if (merge.stage !== 'switching' || sidecar === null)
+    throw new SendenseError('INTERNAL', { detail: `${merge.top} is not ready to be switched` });
+  onStep('image');
+  const moved = movedFile(folder, merge);
+  if (moved !== files.image && (await exists(moved))) await rename(moved, files.image);
+  await syncFolder(folder);
+  onStep('rows');
+  if (await exists(files.partialRows)) await rename(files.partialRows, files.rows);
+  onStep('sidecar');
+  await writeSidecar(files, sidecar);
+  onStep('manifest');
+  await rewriteOwner(root, vmUuid, sidecar.backup_id, (manifest) => ({
+    ...manifest,
+    disks: manifest.disks.map((disk) =>
+      disk.disk_index === diskIndex
+        ? {
+            ...disk,
+            type: sidecar.type,
+            parent_layer: merge.parent_layer,
+            parent_backup_id: merge.parent_backup_id,
+            file_bytes: sidecar.file_bytes,
+          }
+        : disk,
+    ),
+  }));
+  for (const layer of merge.vanishing) {
+    onStep('remove');
+    await discardLayer(layerFiles(folder, layer));
+  }
+  await syncFolder(folder);
+  onStep('end');
+  await endMerge(place);
+}
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );

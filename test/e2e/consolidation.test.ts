@@ -1,0 +1,173 @@
+import { copyFileSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { TestAppliance } from '../support/appliance.ts';
+import { sh } from '../support/guest-disk.ts';
+import { Operator } from '../support/operator.ts';
+import { RandomDisk } from '../support/random-disk.ts';
+
+let work: string;
+let appliance: TestAppliance;
+let operator: Operator;
+let disk: RandomDisk;
+let points: string[];
+
+beforeEach(async () => {
+  work = mkdtempSync(join(tmpdir(), 'sd-cons-'));
+  appliance = new TestAppliance();
+  operator = new Operator(appliance);
+  disk = new RandomDisk(join(work, 'disk'), 24);
+  points = [];
+});
+afterEach(async () => {
+  await appliance.dispose();
+  rmSync(work, { recursive: true, force: true });
+});
+
+const start = async (...settings: string[]) => {
+  await appliance.start(['exports.backend=storage-daemon', ...settings]);
+  appliance.json('vm', 'add', 'm', '--disk', disk.path);
+};
+/** A restore point and a copy of the disk at that moment. */
+function point(type = 'incremental', change: number | (() => void) = 4): string {
+  if (typeof change === 'function') change();
+  else if (points.length > 0) disk.write(change);
+  const { backup_id } = operator.backUp('m', type);
+  copyFileSync(disk.path, join(work, backup_id));
+  points.push(backup_id);
+  return backup_id;
+}
+const layers = () => {
+  const [chain] = appliance.json<{ chains: { total_layers: number; retired_layers: string[] }[] }>(
+    'backup',
+    'chain',
+    '--vm',
+    'm',
+  ).chains;
+  return chain;
+};
+function expectAllAlike(ids = points): void {
+  for (const id of ids) operator.expectRestored(id, 0, join(work, id));
+}
+const drop = (id: string) => {
+  points.splice(points.indexOf(id), 1);
+  return appliance.json<{ backup_ids: string[] }>('backup', 'delete', id, '--merge');
+};
+const merge = (...more: string[]) =>
+  appliance.json<{ result: { steps: number; postponed: string[] } }>(
+    ...['backup', 'consolidate', '--vm', 'm', '--wait', ...more],
+  ).result;
+
+it('merges the oldest incremental into the full, and a run of layers in one step', async () => {
+  await start('chain.consolidate=false');
+  const [full = '', first = ''] = [point('full'), point(), point(), point()];
+  drop(full);
+  expect(layers()?.retired_layers).toHaveLength(1);
+  expectAllAlike(); // before, the deleted point's layer is still below
+  expect(merge()).toMatchObject({ steps: 1, postponed: [] });
+  expect(layers()).toMatchObject({ total_layers: 3, retired_layers: [] });
+  expectAllAlike();
+  drop(first);
+  drop(points[0] ?? '');
+  expect(merge()).toMatchObject({ steps: 1 });
+  expect(layers()).toMatchObject({ total_layers: 1 });
+  expectAllAlike();
+  point();
+  expectAllAlike();
+});
+
+it('drops a middle layer whichever of its neighbours is smaller', async () => {
+  await start('chain.consolidate=false');
+  point('full');
+  const small = point('incremental', 1);
+  point('incremental', 40);
+  const big = point('incremental', 40);
+  point('incremental', 1);
+  drop(small);
+  drop(big);
+  expect(merge()).toMatchObject({ steps: 2, postponed: [] });
+  expect(layers()).toMatchObject({ total_layers: 3, retired_layers: [] });
+  expectAllAlike();
+});
+
+it('keeps a layer that several restore points need, and merges it when only one is left', async () => {
+  await start('chain.consolidate=false');
+  const full = point('full');
+  const first = point('differential');
+  point('differential');
+  drop(full);
+  expect(merge()).toMatchObject({ steps: 0, postponed: [] });
+  expectAllAlike();
+  drop(first);
+  expect(merge()).toMatchObject({ steps: 1 });
+  expectAllAlike();
+});
+
+it('waits for a mount, or writes a new full beside the files', async () => {
+  await start('chain.consolidate=false');
+  sh('mkfs.ext4', '-q', '-F', disk.path);
+  const addFile = () =>
+    sh('debugfs', '-w', '-R', `write ${fileURLToPath(import.meta.url)} file${points.length}`, disk.path);
+  const full = point('full', addFile);
+  const first = point('incremental', addFile);
+  point('incremental', addFile);
+  appliance.json('backup', 'mount', '--backup-id', first);
+  drop(full);
+  const { steps, postponed } = merge();
+  expect({ steps, postponed: postponed.length }).toEqual({ steps: 0, postponed: 1 });
+  expect(postponed[0]).toContain('a mount');
+  expect(merge('--beside')).toMatchObject({ steps: 1, postponed: [] });
+  expectAllAlike();
+  for (const { mount_id } of appliance.json<{ mounts: { mount_id: string }[] }>('mount', 'list').mounts)
+    appliance.json('mount', 'remove', mount_id);
+  merge();
+  expect(layers()).toMatchObject({ total_layers: 2, retired_layers: [] });
+  expectAllAlike();
+});
+
+it('shortens a long chain by itself with a full made from the chain', async () => {
+  await start('chain.max_depth=4');
+  point('full');
+  for (let count = 0; count < 6; count += 1) point();
+  await operator.idle();
+  const chains = appliance.json<{ chains: { total_layers: number }[] }>(
+    'backup',
+    'chain',
+    '--vm',
+    'm',
+  ).chains;
+  for (const { total_layers } of chains) expect(total_layers).toBeLessThanOrEqual(5);
+  expect(chains.length).toBeGreaterThan(1);
+  // none of them came from the source a second time
+  expect(operator.backups().flatMap(({ disks }) => disks.filter(({ reason }) => reason !== null))).toEqual(
+    [],
+  );
+  expectAllAlike();
+});
+
+it('makes a synthetic full without touching the source', async () => {
+  await start('chain.consolidate=false');
+  point('full');
+  point();
+  const newest = point();
+  rmSync(disk.path);
+  expect(merge('--full')).toMatchObject({ steps: 1 });
+  const [shown] = operator.backups();
+  expect(shown).toMatchObject({ backup_id: newest, disks: [{ backup_type: 'full', parent_layer: null }] });
+  expectAllAlike();
+});
+
+it('leaves nothing behind that is not needed', async () => {
+  await start();
+  const full = point('full');
+  point();
+  drop(full);
+  await operator.idle();
+  const [vm = ''] = readdirSync(join(appliance.home, 'backups')).filter((name) => name !== 'repository.json');
+  const folder = join(appliance.home, 'backups', vm);
+  expect(readdirSync(join(folder, 'backups'))).toHaveLength(1);
+  expect(readdirSync(join(folder, 'disk-0'))).toHaveLength(3);
+  expectAllAlike();
+});
