@@ -19,6 +19,7 @@ const repositoryView = async (repository: Repository) => ({
   name: repository.name,
   type: 'local',
   path: repository.root,
+  compression: repository.compression,
   ...(await repositorySpace(repository.root)),
 });
 
@@ -42,6 +43,21 @@ export function repositoryRoutes(deps: RemoveRepositoryDeps): Route[] {
       body: z.strictObject({ name: repositoryName, path }),
       answer: repositoryAnswer,
       handle: async ({ body }) => repositoryView(await repositories.add(body.name, body.path)),
+    }),
+    defineRoute({
+      method: 'patch',
+      path: '/repositories/{repository}',
+      tag,
+      summary: 'Change how a repository keeps its layers',
+      params,
+      body: z.strictObject({
+        compression: z
+          .enum(['none', 'zstd'])
+          .meta({ description: 'Whether layers are compressed in the background after they were sealed' }),
+      }),
+      answer: repositoryAnswer,
+      handle: async ({ params: { repository }, body }) =>
+        repositoryView(await repositories.setCompression(repository, body.compression)),
     }),
     defineRoute({
       method: 'delete',

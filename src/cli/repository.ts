@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { formatBytes } from '../base/units.ts';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
@@ -8,6 +8,7 @@ import { type Column, print, printDone } from './output.ts';
 interface RepositoryView {
   readonly name: string;
   readonly path: string;
+  readonly compression: string;
   readonly available_bytes: number;
   readonly total_bytes: number;
 }
@@ -15,6 +16,7 @@ interface RepositoryView {
 const columns: Column<RepositoryView>[] = [
   { title: 'NAME', value: (row) => row.name },
   { title: 'PATH', value: (row) => row.path },
+  { title: 'COMPRESSION', value: (row) => row.compression },
   {
     title: 'FREE',
     value: (row) => `${formatBytes(row.available_bytes)} of ${formatBytes(row.total_bytes)}`,
@@ -41,6 +43,20 @@ export function repositoryCommands(program: Command): void {
       const body = { name, path: resolve(options.path) };
       const added = await client.call<RepositoryView>('POST', '/repositories', body);
       print(format, added, [added], columns, nameOf);
+    });
+  repository
+    .command('set <name>')
+    .description('change how a repository keeps its layers')
+    .addOption(
+      new Option('--compression <way>', 'compress layers in the background after they were sealed')
+        .choices(['none', 'zstd'])
+        .makeOptionMandatory(),
+    )
+    .action(async (name: string, options: { compression: string }, command: Command) => {
+      const { client, format } = contextOf(command);
+      const path = `/repositories/${encodeURIComponent(name)}`;
+      const changed = await client.call<RepositoryView>('PATCH', path, options);
+      print(format, changed, [changed], columns, nameOf);
     });
   repository
     .command('test <name>')

@@ -7,7 +7,12 @@ import { adoptRepository, chainMembers, refreshChains } from '../catalog/record-
 import { membersOnLayer } from '../repository/chains.ts';
 import { layout } from '../repository/layout.ts';
 import type { CarryOutDeps } from '../repository/merge/carry-out-merge.ts';
-import { openRepository, type Repository } from '../repository/open-repository.ts';
+import {
+  type Compression,
+  openRepository,
+  type Repository,
+  writeCompression,
+} from '../repository/open-repository.ts';
 import { readRepository, readSidecar } from '../repository/read-repository.ts';
 import { readRetired } from '../repository/retired-layers.ts';
 import { settleRepository } from '../repository/settle-repository.ts';
@@ -34,7 +39,9 @@ export class Repositories {
     for (const record of known) {
       if (this.#open.has(record.name)) continue;
       try {
-        await this.#attach(record.name, record.root, record.id);
+        // the built-in one lies in the home, wherever that was moved to
+        const root = record.name === 'local' ? localFolder : record.root;
+        await this.#attach(record.name, root, record.id);
       } catch (error) {
         this.#catalog.events.add({
           kind: 'repository.unavailable',
@@ -80,6 +87,15 @@ export class Repositories {
     const repository = this.#open.get(name);
     if (!repository) throw new SendenseError('REPOSITORY_UNKNOWN', { repository: name });
     return repository;
+  }
+
+  /** @throws REPOSITORY_UNKNOWN, REPOSITORY_UNAVAILABLE */
+  async setCompression(name: string, compression: Compression): Promise<Repository> {
+    const repository = this.byName(name);
+    await writeCompression(repository, compression);
+    const changed = { ...repository, compression };
+    this.#open.set(name, changed);
+    return changed;
   }
 
   /** From now on nobody finds it here; its files stay. */

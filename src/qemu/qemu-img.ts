@@ -64,6 +64,17 @@ export async function repairLeaks(path: string): Promise<void> {
   });
 }
 
+/** Whether two images show a guest the same bytes, read in full by `qemu-img compare`. */
+export async function areIdentical(a: ImageNode, b: ImageNode, signal: AbortSignal): Promise<boolean> {
+  // two graphs in one process share their files, which only an unlocked opening allows
+  const result = await run('qemu-img', ['compare', '-q', '-U', asFilename(a), asFilename(b)], {
+    okExitCodes: [0, 1],
+    timeoutMs: WHOLE_DISK_TIMEOUT_MS,
+    signal,
+  });
+  return result.exitCode === 0;
+}
+
 export interface MapExtent {
   readonly offset: number;
   readonly length: number;

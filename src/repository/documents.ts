@@ -14,7 +14,13 @@ const id = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/);
 const layerType = z.enum(['full', 'incremental', 'differential']);
 
 /** `repository.json`: proof that a folder is a repository, and which one. */
-export const repositoryDocument = z.object({ format, repository_id: uuid, created_at: time });
+export const repositoryDocument = z.object({
+  format,
+  repository_id: uuid,
+  created_at: time,
+  /** Whether layers are compressed some time after they were sealed. */
+  compression: z.enum(['none', 'zstd']).optional(),
+});
 
 /** `<vm-uuid>/vm.json`: the machine as it was seen last. No commands: who writes here must not run programs. */
 export const vmDocument = z.object({
@@ -59,6 +65,8 @@ export const sidecarDocument = z.object({
   verification: verification.nullable(),
   /** The newer layer whose data is being moved into this one: until that ends its size and rows say little. */
   absorbing: layerName.optional(),
+  /** Length of the file when its clusters were compressed last; what was merged into it since is not. */
+  compressed_file_bytes: bytes.optional(),
 });
 
 /** `backups/<backup-id>.json`: written last. No manifest, no backup. */

@@ -13,7 +13,11 @@ export interface Repository {
   readonly name: string;
   /** Absolute path. */
   readonly root: string;
+  /** What happens to layers some time after they were sealed. */
+  readonly compression: Compression;
 }
+
+export type Compression = 'none' | 'zstd';
 
 /**
  * Opens a repository; an empty or absent folder becomes one, unless a certain repository is expected there.
@@ -27,15 +31,15 @@ export async function openRepository(
   expectedId: string | null,
 ): Promise<Repository> {
   if (expectedId !== null) {
-    const known: Repository = { id: expectedId, name, root };
-    await confirmRepository(known);
-    return known;
+    const { compression } = await confirmRepository({ id: expectedId, root });
+    return { id: expectedId, name, root, compression: compression ?? 'none' };
   }
   try {
     await mkdir(root, { recursive: true, mode: 0o750 });
     await access(root, constants.R_OK | constants.W_OK | constants.X_OK);
     const document = await readExisting(root);
-    if (document) return { id: document.repository_id, name, root };
+    if (document)
+      return { id: document.repository_id, name, root, compression: document.compression ?? 'none' };
     const foreign = (await readdir(root)).filter(
       (entry) => entry !== 'lost+found' && !entry.endsWith('.tmp'),
     );
@@ -51,7 +55,7 @@ export async function openRepository(
       created_at: clock.now().toISOString(),
     };
     await writeJsonDurably(layout.repositoryFile(root), created);
-    return { id: created.repository_id, name, root };
+    return { id: created.repository_id, name, root, compression: 'none' };
   } catch (error) {
     if (error instanceof SendenseError) throw error;
     throw new SendenseError('REPOSITORY_UNAVAILABLE', { path: root, detail: messageOf(error) }, error);
@@ -63,14 +67,22 @@ export async function openRepository(
  * there is lost to everybody.
  * @throws REPOSITORY_UNAVAILABLE, FORMAT_INVALID, FORMAT_TOO_NEW
  */
-export async function confirmRepository(repository: Repository): Promise<void> {
+export async function confirmRepository(
+  repository: Pick<Repository, 'id' | 'root'>,
+): Promise<RepositoryDocument> {
   const found = await readExisting(repository.root);
-  if (found?.repository_id === repository.id) return;
+  if (found?.repository_id === repository.id) return found;
   const detail =
     found === null
       ? 'there is no repository.json; is its file system mounted?'
       : 'another repository is there';
   throw new SendenseError('REPOSITORY_UNAVAILABLE', { path: repository.root, detail });
+}
+
+/** Writes whether layers are compressed; what is compressed already stays so. @throws as `confirmRepository` */
+export async function writeCompression(repository: Repository, compression: Compression): Promise<void> {
+  const document = await confirmRepository(repository);
+  await writeJsonDurably(layout.repositoryFile(repository.root), { ...document, compression });
 }
 
 async function readExisting(root: string): Promise<RepositoryDocument | null> {

@@ -109,10 +109,14 @@ export class TestAppliance {
     return { status: Number(result.stdout.slice(cut + 1)), body: result.stdout.slice(0, cut) };
   }
 
+  /** @throws when it still runs after 30 s */
   async ended(): Promise<void> {
     const daemon = this.#daemon;
     if (!daemon || daemon.exitCode !== null || daemon.signalCode !== null) return;
-    await new Promise((resolve) => daemon.once('exit', resolve));
+    const ended = new Promise((resolve) => daemon.once('exit', () => resolve('ended')));
+    const late = sleep(30_000).then(() => 'late');
+    if ((await Promise.race([ended, late])) === 'late')
+      throw new Error(`the daemon does not end: ${this.log()}`);
   }
 
   async kill(): Promise<void> {

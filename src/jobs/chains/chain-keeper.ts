@@ -38,20 +38,20 @@ export class ChainKeeper {
   lookAtAll(): void {
     const { catalog, repositories } = this.#deps;
     for (const vm of catalog.vms.all())
-      for (const repository of repositories.all()) this.changed(vm.contextId, repository.id);
+      for (const { id } of repositories.all())
+        if (this.#deps.isEnabled && this.#isDue(vm.contextId, id))
+          this.#beginLater(vm.contextId, id, SETTLE_MS);
   }
 
   /** Something was added to or deleted from the chains of a machine. */
   changed(contextId: string, repositoryId: string, delayMs = SETTLE_MS): void {
-    if (
-      this.#closed ||
-      !this.#deps.isEnabled ||
-      !isConsolidationDue(
-        chainMembers(this.#deps.catalog, contextId, repositoryId),
-        this.#deps.options.maxDepth,
-      )
-    )
-      return;
+    const isGrown = this.#compresses(repositoryId) && delayMs === SETTLE_MS;
+    if (this.#closed || !this.#deps.isEnabled) return;
+    if (!isGrown && !this.#isDue(contextId, repositoryId)) return;
+    this.#beginLater(contextId, repositoryId, delayMs);
+  }
+
+  #beginLater(contextId: string, repositoryId: string, delayMs: number): void {
     const key = `${repositoryId}/${contextId}`;
     if (this.#timers.has(key)) return;
     const timer = setTimeout(() => {
@@ -66,6 +66,16 @@ export class ChainKeeper {
     this.#closed = true;
     for (const timer of this.#timers.values()) clearTimeout(timer);
     this.#timers.clear();
+  }
+
+  #isDue(contextId: string, repositoryId: string): boolean {
+    const members = chainMembers(this.#deps.catalog, contextId, repositoryId);
+    return isConsolidationDue(members, this.#deps.options.maxDepth);
+  }
+
+  #compresses(repositoryId: string): boolean {
+    const repository = this.#deps.repositories.all().find(({ id }) => id === repositoryId);
+    return repository?.compression === 'zstd';
   }
 
   #begin(contextId: string, repositoryId: string): void {

@@ -9,7 +9,7 @@ import { membersOnLayer } from '../../repository/chains.ts';
 import { diskIndexes } from '../../repository/disk-layers.ts';
 import { carryOutMerge, type RewriteStep, settleMerge } from '../../repository/merge/carry-out-merge.ts';
 import { mergeLayersOf } from '../../repository/merge/merge-layers.ts';
-import { planCut, planMerges } from '../../repository/merge/plan-merge.ts';
+import { planCompression, planCut, planMerges } from '../../repository/merge/plan-merge.ts';
 import { confirmRepository, repositorySpace } from '../../repository/open-repository.ts';
 import { findManifest } from '../../repository/publish-backup.ts';
 import { readRetired } from '../../repository/retired-layers.ts';
@@ -89,6 +89,7 @@ class Consolidation {
         await this.#attempt(diskIndex, step);
       await this.#shorten(diskIndex);
     }
+    if (repository.compression === 'zstd') await this.#compress();
     await this.#release();
     return {
       steps: this.#steps,
@@ -112,6 +113,15 @@ class Consolidation {
     if (layer === undefined) return;
     const step = planCut(await mergeLayersOf(this.#mergePlace(diskIndex)), layer, this.#options.maxDepth);
     if (step) await this.#attempt(diskIndex, step);
+  }
+
+  /** Last, so that nothing is compressed that is merged away in the same round. */
+  async #compress(): Promise<void> {
+    const { repository, vm } = this.#place;
+    this.#context.setPhase('compressing');
+    for (const diskIndex of await diskIndexes(repository.root, vm.vmUuid))
+      for (const step of planCompression(await mergeLayersOf(this.#mergePlace(diskIndex))))
+        await this.#attempt(diskIndex, step);
   }
 
   /** One step; what stands in its way is noted, so that the others are done all the same. */

@@ -2,8 +2,9 @@ import { rm, stat } from 'node:fs/promises';
 import { syncFile } from '../../base/durable-file.ts';
 import type { Logger } from '../../base/logger.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
+import { readOnlyChain } from '../../qemu/block-graph.ts';
 import { headerObjection, readQcow2Header } from '../../qemu/qcow2-header.ts';
-import { checkLayer, repairLeaks } from '../../qemu/qemu-img.ts';
+import { areIdentical, checkLayer, repairLeaks } from '../../qemu/qemu-img.ts';
 import { type MergeDocument, REPOSITORY_FORMAT, type Sidecar } from '../documents.ts';
 import { type ChainLayer, layerChain } from '../layer-chain.ts';
 import { layerFiles, layout } from '../layout.ts';
@@ -113,13 +114,17 @@ async function finish(
       files.partialRows,
     );
   }
+  if (merge.operation === 'compress') await proveSame(chain, image, deps.control.signal);
   await syncFile(image);
-  const { absorbing: _, ...base } = top.sidecar;
+  const { absorbing: _, compressed_file_bytes: __, ...base } = top.sidecar;
+  const fileBytes = (await stat(image)).size;
+  const compressedBytes = compressedBytesOf(merge, chain, fileBytes);
   const sidecar: Sidecar = {
     ...base,
+    ...(compressedBytes === undefined ? {} : { compressed_file_bytes: compressedBytes }),
     parent_layer: merge.parent_layer,
     type: merge.parent_layer === null ? 'full' : base.type === 'full' ? 'incremental' : base.type,
-    file_bytes: (await stat(image)).size,
+    file_bytes: fileBytes,
     rows_b3: merge.operation === 'compress' ? base.rows_b3 : await digestFile(files.partialRows),
     // the file is another one now; what was found in the old one says nothing of it
     verification: null,
@@ -129,6 +134,30 @@ async function finish(
   await writeMerge(place, switching);
   await switchLayer(place, switching, deps.onStep);
   return sidecar;
+}
+
+/** What of the new file is compressed: all, what the file was before it took more in, or nothing. */
+function compressedBytesOf(
+  merge: MergeDocument,
+  chain: readonly ChainLayer[],
+  fileBytes: number,
+): number | undefined {
+  if (merge.operation === 'compress') return fileBytes;
+  if (merge.operation === 'full') return undefined;
+  const kept = merge.operation === 'commit' ? merge.into : merge.top;
+  return chain.find(({ layer }) => layer === kept)?.sidecar.compressed_file_bytes;
+}
+
+/** A compressed copy takes the place of the original only when both read the same to the last byte. @throws SEAL_FAILED */
+async function proveSame(chain: readonly ChainLayer[], image: string, signal: AbortSignal): Promise<void> {
+  const images = chain.map((layer) => layer.image);
+  const original = readOnlyChain(images);
+  const copy = readOnlyChain([image, ...images.slice(1)]);
+  if (!original || !copy || !(await areIdentical(original, copy, signal)))
+    throw new SendenseError('SEAL_FAILED', {
+      layer: chain[0]?.layer ?? '',
+      detail: 'its compressed copy reads differently',
+    });
 }
 
 /** The rewritten image must be clean and have exactly the header that was planned. @throws SEAL_FAILED */

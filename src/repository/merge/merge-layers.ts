@@ -26,7 +26,14 @@ export async function mergeLayersOf({ root, vmUuid, diskIndex }: MergePlace): Pr
     );
     // one entry for each parent that is named: each of them must see that something stands on it
     for (const parent of parents.size === 0 ? [null] : parents)
-      layers.push({ layer, parent, owned, retired: retired === 1, bytes });
+      layers.push({
+        layer,
+        parent,
+        owned,
+        retired: retired === 1,
+        bytes,
+        compressedBytes: sidecar?.compressed_file_bytes,
+      });
   }
   return layers;
 }

@@ -8,6 +8,8 @@ export interface MergeLayer {
   readonly retired: boolean;
   /** Length of the file. */
   readonly bytes: number;
+  /** Length of the part that is compressed; absent: none. */
+  readonly compressedBytes?: number | undefined;
 }
 
 /** One step towards a shorter chain; `top` keeps its content and its name. */
@@ -117,4 +119,19 @@ export function planCut(layers: readonly MergeLayer[], newest: string, maxDepth:
   const chain = chainBelow(layers, newest);
   if (chain.length <= maxDepth) return null;
   return { operation: 'full', top: newest, bytes: chain.reduce((total, layer) => total + layer.bytes, 0) };
+}
+
+/** A layer that grew by less than this since it was compressed is not compressed again. */
+const WORTHWHILE_GROWTH = 1.25;
+
+/** Layers of restore points whose clusters are not compressed yet, oldest name first. Pure. */
+export function planCompression(
+  layers: readonly MergeLayer[],
+): { operation: 'compress'; top: string; bytes: number }[] {
+  return layers
+    .filter(
+      ({ owned, retired, bytes, compressedBytes }) =>
+        owned && !retired && (compressedBytes === undefined || bytes > compressedBytes * WORTHWHILE_GROWTH),
+    )
+    .map(({ layer, bytes }) => ({ operation: 'compress', top: layer, bytes }));
 }
