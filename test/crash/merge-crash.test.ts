@@ -1,18 +1,11 @@
-import {
-  copyFileSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
 import { sh } from '../support/guest-disk.ts';
+import { LoopFolder } from '../support/loop-folder.ts';
 import { Operator } from '../support/operator.ts';
 import { RandomDisk } from '../support/random-disk.ts';
 
@@ -204,34 +197,35 @@ describe('a daemon killed while it merges', () => {
   it('keeps everything when the disk is full in the middle of a merge', async () => {
     await withCopy('commit', async (appliance, points) => {
       // a copy of the home on a file system with hardly any room left
-      const image = join(work, 'small.img');
-      const folder = mkdtempSync(join(work, 'small-'));
       const usedMib = Math.ceil(Number(sh('du', '-sk', appliance.home).split('\t')[0]) / 1024);
-      sh('truncate', '-s', `${usedMib + 40}M`, image);
-      sh('mkfs.ext4', '-q', '-F', '-m', '0', image);
-      sh('mount', '-o', 'loop', image, folder);
-      const small = new TestAppliance(folder);
+      const folder = new LoopFolder(join(work, 'small'), usedMib + 40, '-m', '0');
+      folder.mount();
+      const small = new TestAppliance(folder.path);
       try {
-        sh('cp', '-a', `${appliance.home}/.`, folder);
+        sh('cp', '-a', `${appliance.home}/.`, folder.path);
         await small.start([...quiet, 'repository.reserve_bytes=0']);
-        const { available } = spaceOf(folder);
-        writeFileSync(join(folder, 'filler'), Buffer.alloc(Math.max(0, available - 256 * 1024)));
-        const ended = small.ctl('backup', 'consolidate', '--vm', 'm', '--wait');
-        expect(ended.stderr).toMatch(/full|Not now/i);
-        expectPlain(folder, points);
-        rmSync(join(folder, 'filler'));
+        const available = Number(sh('df', '--output=avail', '-B1', folder.path).split('\n')[1]);
+        const filler = join(folder.path, 'filler');
+        writeFileSync(filler, Buffer.alloc(Math.max(0, available - 256 * 1024)));
+        // refused before it begins
+        const refused = small.ctl('backup', 'consolidate', '--vm', 'm', '--wait');
+        expect(refused.stderr).toMatch(/Not now.*full/i);
+        expectPlain(folder.path, points);
+        // begun with room enough, which somebody else takes meanwhile
+        rmSync(filler);
+        const started = small.json<{ job_id: string }>('backup', 'consolidate', '--vm', 'm', '--rate', '1');
+        writeFileSync(filler, Buffer.alloc(available - 128 * 1024));
+        const ended = small.ctl('job', 'watch', started.job_id, '-o', 'json');
+        expect(ended.stdout + ended.stderr).toMatch(/full/i);
+        expectPlain(folder.path, points);
+        rmSync(filler);
         small.json('backup', 'consolidate', '--vm', 'm', '--wait');
-        expectPlain(folder, points);
-        expectTidy(folder, points.length);
+        expectPlain(folder.path, points);
+        expectTidy(folder.path, points.length);
       } finally {
         await small.stop();
-        sh('umount', folder);
+        folder.dispose();
       }
     });
   });
-});
-
-const spaceOf = (folder: string) => ({
-  available: Number(sh('df', '--output=avail', '-B1', folder).split('\n')[1]),
-  blocks: statSync(folder).blocks,
 });

@@ -1,4 +1,4 @@
-import { copyFileSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { closeSync, copyFileSync, mkdtempSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -170,4 +170,39 @@ it('leaves nothing behind that is not needed', async () => {
   expect(readdirSync(join(folder, 'backups'))).toHaveLength(1);
   expect(readdirSync(join(folder, 'disk-0'))).toHaveLength(3);
   expectAllAlike();
+});
+
+it('compresses layers after they were sealed; they stay plain qcow2', async () => {
+  await start();
+  appliance.json('repository', 'set', 'local', '--compression', 'zstd');
+  const text = () => {
+    const handle = openSync(disk.path, 'r+');
+    writeSync(
+      handle,
+      Buffer.alloc(6 * 1024 * 1024, `line ${points.length}: all work and no play\n`),
+      0,
+      6 * 1024 * 1024,
+      0,
+    );
+    closeSync(handle);
+  };
+  for (let count = 0; count < 3; count += 1) {
+    point('incremental', text);
+    disk.write(2);
+    await operator.idle();
+  }
+  for (const { disks } of operator.backups()) expect(disks[0]?.file_bytes).toBeLessThan(6 * 1024 * 1024);
+  const files = sh('find', join(appliance.home, 'backups'), '-name', '*.qcow2').trim().split('\n');
+  expect(files).toHaveLength(3);
+  for (const file of files) {
+    expect(sh('qemu-img', 'info', file)).toContain('compression type: zstd');
+    sh('qemu-img', 'check', '-q', file);
+  }
+  expectAllAlike();
+  drop(points[0] ?? '');
+  await operator.idle();
+  point();
+  await operator.idle();
+  expectAllAlike();
+  expect(appliance.ctl('repository', 'set', 'local', '--compression', 'lzma').code).toBe(2);
 });

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -39,6 +39,7 @@ export class TestAppliance {
       Object.entries(process.env).filter(([name]) => !name.startsWith('SENDENSE_')),
     );
     this.#daemon = spawn(bin('sendensed'), args, { stdio: ['ignore', log, log], env: { ...clean, ...env } });
+    closeSync(log);
     const socket = join(this.home, 'run', 'sendensed.sock');
     for (let round = 0; round < 400; round += 1) {
       if (this.#daemon.exitCode !== null || this.#daemon.signalCode !== null)

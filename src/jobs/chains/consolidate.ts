@@ -152,8 +152,11 @@ class Consolidation {
         'FORMAT_INVALID',
         'REPOSITORY_FULL',
       );
-      if (!isLocal) throw error;
-      this.#postponed.push(`disk ${diskIndex}, ${step.top}: ${messageOf(error)}`);
+      if (!isLocal && !isFull(error)) throw error;
+      const reason = isFull(error)
+        ? new SendenseError('REPOSITORY_FULL', { path: this.#place.repository.root }, error)
+        : error;
+      this.#postponed.push(`disk ${diskIndex}, ${step.top}: ${messageOf(reason)}`);
     } finally {
       release();
     }
@@ -251,6 +254,11 @@ class Consolidation {
     }
   }
 }
+
+/** Each tool says it in its own way; all run in the C locale. */
+const isFull = (error: unknown) =>
+  hasCode(error, 'DISK_FULL') ||
+  (hasCode(error, 'QMP_FAILED', 'TOOL_FAILED') && messageOf(error).includes('No space left on device'));
 
 const sentences = {
   commit: 'the layers below were merged into',
