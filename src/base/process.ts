@@ -189,6 +189,8 @@ export async function startDaemon(
   options: DaemonOptions,
 ): Promise<RunningDaemon> {
   const log = createWriteStream(options.logFile, { flags: 'a', mode: 0o640 });
+  // what a tool has to say is worth less than the tool: a full disk costs its log only
+  log.on('error', () => undefined);
   const child = execa(tool, args, {
     stdin: 'ignore',
     env: { LC_ALL: 'C', ...options.env },

@@ -3,7 +3,13 @@ import pLimit from 'p-limit';
 import type { Clock } from '../base/clock.ts';
 import { newJobId } from '../base/ids.ts';
 import type { Logger } from '../base/logger.ts';
-import { type ErrorReport, hasCode, SendenseError, toSendenseError } from '../base/sendense-error.ts';
+import {
+  type ErrorReport,
+  hasCode,
+  messageOf,
+  SendenseError,
+  toSendenseError,
+} from '../base/sendense-error.ts';
 import type { EventLog } from '../catalog/events.ts';
 import {
   type Job,
@@ -17,6 +23,9 @@ import { isFinished, type JobEvent, nextStatus } from './job-state.ts';
 
 /** How often progress reaches the database; watchers get every step. */
 const SAVE_PROGRESS_MS = 1_000;
+
+/** How long to wait for room in the catalogue. */
+const SAVE_AGAIN_MS = 5_000;
 
 /** What a running job may do to its own record. */
 export interface JobContext {
@@ -70,6 +79,8 @@ export class JobEngine {
   readonly #limit;
   readonly #backgroundLimit = pLimit(1);
   readonly #running = new Map<string, Running>();
+  /** Newest state of jobs that the catalogue could not take. */
+  readonly #unsaved = new Map<string, Job>();
   /** `job` on every change of any job. */
   readonly changes = new EventEmitter<{ job: [Job] }>();
   #closed = false;
@@ -121,14 +132,14 @@ export class JobEngine {
 
   /** The freshest view: from memory while it runs. */
   get(jobId: string): Job | null {
-    return this.#running.get(jobId)?.job ?? this.#deps.jobs.byId(jobId);
+    return this.#running.get(jobId)?.job ?? this.#unsaved.get(jobId) ?? this.#deps.jobs.byId(jobId);
   }
 
   /** Resolves when the job has ended; at once when it already has. @throws JOB_UNKNOWN */
   async wait(jobId: string): Promise<Job> {
     const running = this.#running.get(jobId);
     if (running) return await running.done;
-    const job = this.#deps.jobs.byId(jobId);
+    const job = this.get(jobId);
     if (!job) throw new SendenseError('JOB_UNKNOWN', { job: jobId });
     return job;
   }
@@ -209,9 +220,31 @@ export class JobEngine {
     const now = Date.now();
     if (save || now - running.savedAt >= SAVE_PROGRESS_MS) {
       running.savedAt = now;
-      this.#deps.jobs.save(running.job);
+      this.#save(running.job);
     }
     if (!isFinished(running.job.status)) this.changes.emit('job', running.job);
+  }
+
+  /**
+   * A full disk must not end the daemon, nor the job that is about to free it: what could not be written stays in
+   * memory and is written as soon as there is room.
+   */
+  #save(job: Job): void {
+    try {
+      this.#deps.jobs.save(job);
+      this.#unsaved.delete(job.id);
+    } catch (error) {
+      this.#deps.logger.error(
+        { job: job.id, error: messageOf(error) },
+        'the state of a job cannot be written',
+      );
+      this.#unsaved.set(job.id, job);
+      if (this.#closed) return;
+      setTimeout(() => {
+        const unsaved = this.#unsaved.get(job.id);
+        if (unsaved) this.#save(unsaved);
+      }, SAVE_AGAIN_MS).unref();
+    }
   }
 
   #contextOf(running: Running): JobContext {

@@ -1,4 +1,14 @@
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  copyFileSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -200,7 +210,7 @@ describe('a daemon killed while it merges', () => {
       const usedMib = Math.ceil(Number(sh('du', '-sk', appliance.home).split('\t')[0]) / 1024);
       const folder = new LoopFolder(join(work, 'small'), usedMib + 40, '-m', '0');
       folder.mount();
-      const small = new TestAppliance(folder.path);
+      const small = new TestAppliance(folder.path, join(work, 'small.log'));
       try {
         sh('cp', '-a', `${appliance.home}/.`, folder.path);
         await small.start([...quiet, 'repository.reserve_bytes=0']);
@@ -214,9 +224,9 @@ describe('a daemon killed while it merges', () => {
         // begun with room enough, which somebody else takes meanwhile
         rmSync(filler);
         const started = small.json<{ job_id: string }>('backup', 'consolidate', '--vm', 'm', '--rate', '1');
-        writeFileSync(filler, Buffer.alloc(available - 128 * 1024));
+        fill(filler);
         const ended = small.ctl('job', 'watch', started.job_id, '-o', 'json');
-        expect(ended.stdout + ended.stderr).toMatch(/full/i);
+        expect(ended.stdout + ended.stderr, small.log()).toMatch(/full/i);
         expectPlain(folder.path, points);
         rmSync(filler);
         small.json('backup', 'consolidate', '--vm', 'm', '--wait');
@@ -229,3 +239,16 @@ describe('a daemon killed while it merges', () => {
     });
   });
 });
+
+/** Takes all the room there is. */
+function fill(path: string): void {
+  const handle = openSync(path, 'w');
+  const piece = Buffer.alloc(64 * 1024);
+  try {
+    for (;;) writeSync(handle, piece);
+  } catch {
+    // the file system is full
+  } finally {
+    closeSync(handle);
+  }
+}

@@ -22,10 +22,10 @@ export class TestAppliance {
   #daemon: ChildProcess | null = null;
   readonly #isOwnHome: boolean;
 
-  constructor(home?: string) {
+  constructor(home?: string, logFile?: string) {
     this.#isOwnHome = home === undefined;
     this.home = home ?? mkdtempSync(join(tmpdir(), 'sd-'));
-    this.logFile = join(this.home, 'daemon.log');
+    this.logFile = logFile ?? join(this.home, 'daemon.log');
   }
 
   get pid(): number {
