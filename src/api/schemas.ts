@@ -53,6 +53,8 @@ export const backupAnswer = z.object({
   bytes_transferred: bytes,
   total_bytes: bytes,
   damaged: z.boolean(),
+  verified_at: z.string().nullable(),
+  verified_ok: z.boolean().nullable(),
   error: problemReport.nullable(),
   created_at: z.string(),
   completed_at: z.string().nullable(),
@@ -71,6 +73,8 @@ export const backupAnswer = z.object({
       written_bytes: bytes,
       file_bytes: bytes,
       damage: z.string().nullable(),
+      verified_at: z.string().nullable(),
+      verified_ok: z.boolean().nullable(),
     }),
   ),
 });

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { LoadedConfig } from '../base/load-config.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Finding } from '../jobs/doctor/finding.ts';
+import type { ScrubReport } from '../jobs/verify/scrub.ts';
 import { defineRoute, type Route } from './route.ts';
 import { limit, queryNumber } from './schemas.ts';
 
@@ -16,6 +17,7 @@ export interface Health {
   readonly toolVersions: Readonly<Record<string, string>>;
   readonly runningJobs: number;
   readonly openMounts: number;
+  readonly scrub: ScrubReport;
 }
 
 interface SystemDeps {

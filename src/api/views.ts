@@ -1,4 +1,4 @@
-import type { Backup } from '../catalog/backups.ts';
+import type { Backup, BackupDisk } from '../catalog/backups.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Job } from '../catalog/jobs.ts';
 import type { Vm } from '../catalog/vms.ts';
@@ -22,6 +22,7 @@ export function backupView(
     bytesTransferred: backup.bytesTransferred,
     totalBytes: backup.totalBytes,
     damaged: backup.disks.some((disk) => disk.damage !== null),
+    ...verdictOf(backup.disks),
     error: backup.error,
     createdAt: backup.createdAt,
     startedAt: backup.startedAt,
@@ -40,7 +41,20 @@ export function backupView(
       writtenBytes: disk.writtenBytes,
       fileBytes: disk.fileBytes,
       damage: disk.damage,
+      verifiedAt: disk.verifiedAt,
+      verifiedOk: disk.verifiedOk,
     })),
+  };
+}
+
+/** Of a whole backup: the oldest verdict of its disks, and none while one disk has none. Pure. */
+export function verdictOf(disks: readonly Pick<BackupDisk, 'verifiedAt' | 'verifiedOk'>[]) {
+  const times = disks.map((disk) => disk.verifiedAt);
+  const isComplete = disks.length > 0 && times.every((time) => time !== null);
+  const isBad = disks.some((disk) => disk.verifiedOk === false);
+  return {
+    verifiedAt: isComplete ? (times.toSorted()[0] ?? null) : null,
+    verifiedOk: isBad ? false : isComplete ? true : null,
   };
 }
 

@@ -30,6 +30,14 @@ export const configDefaults = {
     /** Left free so that manifests and the catalogue can always be written and a delete can run. */
     reserve_bytes: 64 * 1024 * 1024,
   },
+  verify: {
+    /** Every layer is compared with its digests about once a month, long before all copies of a lost disk are gone. 0: off. */
+    scrub_percent_per_day: 3,
+    /** A fifth of what one plain hard disk reads; a day's share of 10 TiB then takes less than three hours. */
+    scrub_mib_per_s: 32,
+    /** Small slices through the whole day rather than one long disturbance. */
+    scrub_interval_s: 3600,
+  },
   mounts: {
     /** Needs only loop and FUSE, which every kernel has; `kernel-nbd` wants the nbd module. */
     mode: 'loop',

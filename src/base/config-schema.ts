@@ -43,6 +43,13 @@ export const configSchema = z.strictObject({
   repository: z
     .strictObject({ reserve_bytes: z.number().int().min(0).default(d.repository.reserve_bytes) })
     .prefault({}),
+  verify: z
+    .strictObject({
+      scrub_percent_per_day: z.number().min(0).max(100).default(d.verify.scrub_percent_per_day),
+      scrub_mib_per_s: z.number().min(1).max(65_536).default(d.verify.scrub_mib_per_s),
+      scrub_interval_s: seconds.max(86_400).default(d.verify.scrub_interval_s),
+    })
+    .prefault({}),
   mounts: z
     .strictObject({
       mode: z.enum(['loop', 'kernel-nbd']).default(d.mounts.mode),

@@ -15,6 +15,8 @@ export interface BackupView {
   readonly status: string;
   readonly bytes_transferred: number;
   readonly damaged: boolean;
+  readonly verified_at: string | null;
+  readonly verified_ok: boolean | null;
   readonly created_at: string;
   readonly disks: readonly {
     disk_id: number;
@@ -38,12 +40,19 @@ function sayReasons(backup: BackupView): void {
     if (reason !== null) say(`Disk ${disk_id} is a full: ${reason}`);
 }
 
+/** When the restore point was last compared with its digests; of several disks the oldest date. */
+export function verifiedOf(backup: Pick<BackupView, 'verified_at' | 'verified_ok'>): string {
+  if (backup.verified_ok === false) return 'BAD';
+  return backup.verified_at === null ? 'never' : backup.verified_at.slice(0, 10);
+}
+
 const columns: Column<BackupView>[] = [
   { title: 'BACKUP', value: (backup) => backup.backup_id },
   { title: 'TYPE', value: typeOf },
   { title: 'STATUS', value: (backup) => (backup.damaged ? 'DAMAGED' : backup.status) },
   { title: 'CREATED', value: (backup) => backup.created_at.slice(0, 19).replace('T', ' ') },
   { title: 'TRANSFERRED', value: (backup) => formatBytes(backup.bytes_transferred) },
+  { title: 'VERIFIED', value: verifiedOf },
   {
     title: 'DISKS',
     value: (backup) =>

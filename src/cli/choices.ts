@@ -10,3 +10,11 @@ export function diskNumber(text: string): number {
   if (!/^\d{1,4}$/.test(text)) throw new InvalidArgumentError('It must be the number of a disk, as in 0.');
   return Number(text);
 }
+
+/** A rate in MiB a second. */
+export function mibPerSecond(text: string): number {
+  const rate = Number(text);
+  if (!/^\d+(\.\d+)?$/.test(text) || rate < 1 || rate > 65_536)
+    throw new InvalidArgumentError('It must be a number of MiB a second, from 1 to 65536.');
+  return rate;
+}

@@ -8,6 +8,7 @@ import { pruneCommands } from './prune.ts';
 import { repositoryCommands } from './repository.ts';
 import { restoreCommands } from './restore.ts';
 import { systemCommands } from './system.ts';
+import { verifyCommands } from './verify.ts';
 import { vmCommands } from './vm.ts';
 
 /** All commands. Usage errors are thrown as CommanderError. */
@@ -26,6 +27,7 @@ export function createProgram(version: string): Command {
   vmCommands(program);
   mountCommands(program, backupCommands(program));
   restoreCommands(program);
+  verifyCommands(program);
   jobCommands(program);
   pruneCommands(program);
   repositoryCommands(program);

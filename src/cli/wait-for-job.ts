@@ -34,6 +34,9 @@ export function progressLine(job: JobView): string {
   return `[${String(percent).padStart(3)}% ] ${formatBytes(processed_bytes)}  ${formatBytes(bytes_per_second)}/s  ETA ${eta}  ${job.phase ?? job.status}`;
 }
 
+/** Phases that have a measure worth a line. */
+const toldPhases = new Set<string | null>(['transferring', 'verifying']);
+
 /**
  * Follows a job to its end: a live line on a terminal, a line per 10 % elsewhere. Ctrl-C cancels the job and still
  * waits for its clean end.
@@ -56,7 +59,7 @@ export async function waitForJob(client: Client, jobId: string): Promise<JobView
       const { total_bytes, processed_bytes } = job.progress;
       const tenth = total_bytes > 0 ? Math.floor((processed_bytes / total_bytes) * 10) : 0;
       if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${progressLine(job)}`);
-      else if (tenth > shownTenth && job.status === 'running' && job.phase === 'transferring') {
+      else if (tenth > shownTenth && job.status === 'running' && toldPhases.has(job.phase)) {
         shownTenth = tenth;
         say(progressLine(job));
       }

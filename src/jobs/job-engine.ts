@@ -24,6 +24,8 @@ import { isFinished, type JobEvent, nextStatus } from './job-state.ts';
 /** How often progress reaches the database; watchers get every step. */
 const SAVE_PROGRESS_MS = 1_000;
 
+/** Verifying and merging may go on beside each other; both give way. */
+const BACKGROUND_JOBS = 2;
 /** How long to wait for room in the catalogue. */
 const SAVE_AGAIN_MS = 5_000;
 
@@ -77,7 +79,7 @@ interface Running {
 export class JobEngine {
   readonly #deps: EngineDeps;
   readonly #limit;
-  readonly #backgroundLimit = pLimit(1);
+  readonly #background = pLimit(BACKGROUND_JOBS);
   readonly #running = new Map<string, Running>();
   /** Newest state of jobs that the catalogue could not take. */
   readonly #unsaved = new Map<string, Job>();
@@ -93,6 +95,11 @@ export class JobEngine {
 
   newId(): string {
     return newJobId(this.#deps.clock.now());
+  }
+
+  /** True when no job runs or waits. */
+  get isIdle(): boolean {
+    return this.#running.size === 0;
   }
 
   /** Stores the job as pending and starts it as soon as there is room. */
@@ -125,8 +132,8 @@ export class JobEngine {
     };
     this.#running.set(jobId, running);
     this.changes.emit('job', job);
-    const limit = work.isBackground ? this.#backgroundLimit : this.#limit;
-    void limit(() => this.#run(running, work)).then(resolve);
+    const lane = work.isBackground ? this.#background : this.#limit;
+    void lane(() => this.#run(running, work)).then(resolve);
     return job;
   }
 

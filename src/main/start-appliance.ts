@@ -9,6 +9,7 @@ import { repositoryRoutes } from '../api/repository-routes.ts';
 import { restoreRoutes } from '../api/restore-routes.ts';
 import { createServer } from '../api/server.ts';
 import { type Health, systemRoutes } from '../api/system-routes.ts';
+import { verifyRoutes } from '../api/verify-routes.ts';
 import { vmRoutes } from '../api/vm-routes.ts';
 import { systemClock as clock } from '../base/clock.ts';
 import { type HomePaths, MAX_SOCKET_PATH_BYTES } from '../base/home-paths.ts';
@@ -24,12 +25,14 @@ import { JobEngine } from '../jobs/job-engine.ts';
 import { recoverJobs } from '../jobs/recover-jobs.ts';
 import { Repositories } from '../jobs/repositories.ts';
 import { ResourceLocks } from '../jobs/resource-locks.ts';
+import { Scrub } from '../jobs/verify/scrub.ts';
 import type { ExportBackend } from '../nbd/exports/export-backend.ts';
 import { NbdServer } from '../nbd/exports/nbd-server.ts';
 import { nbdServerBackend } from '../nbd/exports/nbd-server-backend.ts';
 import { storageDaemonBackend } from '../nbd/exports/storage-daemon-backend.ts';
 import { StorageDaemon } from '../qemu/storage-daemon.ts';
 import { probeToolVersions, versionText } from '../qemu/tool-versions.ts';
+import { viewsFolder } from '../repository/verify/chain-views.ts';
 import { MountRegistry } from '../restore/mount/mount-registry.ts';
 import { sweepMounts } from '../restore/mount/sweep-mounts.ts';
 import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
@@ -55,6 +58,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const leftovers = await endOwnedProcesses(deps.ownerId);
   const swept = await sweepMounts({ logger, runFolder: paths.runFolder, mountFolder: paths.mountFolder });
   await clearFuseFolder(fuseFolder);
+  await emptyDir(viewsFolder(paths.runFolder));
   if (leftovers > 0 || swept.mounts > 0)
     logger.warn({ processes: leftovers, ...swept }, 'cleaned up after a daemon that was killed');
 
@@ -207,6 +211,8 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     hookTimeoutMs: config.jobs.hook_timeout_s * 1000,
     reserveBytes: config.repository.reserve_bytes,
   };
+  const verify = { catalog, clock, engine, locks, repositories, logger, runFolder: paths.runFolder };
+  const scrub = new Scrub(verify, config.verify);
   const health = (): Health => ({
     status: toolFailure !== null ? 'degraded' : areToolsReady ? 'ok' : 'starting',
     version: deps.version,
@@ -218,6 +224,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     toolVersions,
     runningJobs: catalog.jobs.unfinished().length,
     openMounts: mounts.list().length,
+    scrub: scrub.report(),
   });
   const doctor: DoctorDeps = {
     catalog,
@@ -247,6 +254,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     ...jobRoutes({ engine, jobs: catalog.jobs }),
     ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, engine, ownFolders }),
     ...repositoryRoutes({ catalog, repositories, locks }),
+    ...verifyRoutes(verify),
     ...systemRoutes({ catalog, loaded, health, examine: () => examine(doctor) }),
   ]);
   const server = createHttpServer(app);
@@ -259,13 +267,14 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     message: `sendensed ${deps.version} serves ${paths.home}.`,
     data: { pid: process.pid },
   });
+  scrub.start();
 
   keeper.lookAtAll();
 
   const stop = async () => {
     server.close();
     keeper.close();
-    await engine.close();
+    await Promise.all([engine.close(), scrub.stop()]);
     await mounts.closeAll();
     server.closeAllConnections();
     await toolsReady.catch(() => undefined);

@@ -39,7 +39,16 @@ export const vmDocument = z.object({
 });
 
 /** What a check of this layer found last; null in the sidecar means never checked since sealing. */
-const verification = z.object({ checked_at: time, ok: z.boolean(), detail: z.string().nullable() });
+const verification = z.object({
+  checked_at: time,
+  ok: z.boolean(),
+  detail: z.string().nullable(),
+  /** Rows compared and guest bytes read for it. */
+  rows: bytes.optional(),
+  bytes: bytes.optional(),
+  /** True when only the digests are damaged: the content can still be read, but not be proven. */
+  readable: z.boolean().optional(),
+});
 
 /** `<layer>.json`: everything about one layer that is not in the qcow2 itself. */
 export const sidecarDocument = z.object({
@@ -139,6 +148,7 @@ export const mergeDocument = z.object({
 
 export type RepositoryDocument = z.infer<typeof repositoryDocument>;
 export type VmDocument = z.infer<typeof vmDocument>;
+export type Verification = z.infer<typeof verification>;
 export type Sidecar = z.infer<typeof sidecarDocument>;
 export type PinsDocument = z.infer<typeof pinsDocument>;
 export type MergeDocument = z.infer<typeof mergeDocument>;

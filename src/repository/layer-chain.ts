@@ -42,7 +42,12 @@ export async function layerChain(
   return chain;
 }
 
-async function checkLayerFile(folder: string, layer: string): Promise<ChainLayer> {
+/**
+ * One layer against its sidecar, without its parents.
+ * @param trustMark false: also a layer that an earlier check found damaged, in order to look again
+ * @throws as layerChain
+ */
+export async function checkLayerFile(folder: string, layer: string, trustMark = true): Promise<ChainLayer> {
   const files = layerFiles(folder, layer);
   const refuse = (detail: string) => new SendenseError('LAYER_REFUSED', { layer, detail });
   const sidecar = await readSidecarOrMissing(folder, layer);
@@ -53,7 +58,7 @@ async function checkLayerFile(folder: string, layer: string): Promise<ChainLayer
   if (!stats.isFile()) throw refuse('it is no regular file');
   if (sidecar.layer !== layer || sidecar.disk_index !== diskIndexOf(folder))
     throw refuse('its sidecar belongs to another layer');
-  if (sidecar.verification?.ok === false)
+  if (trustMark && sidecar.verification?.ok === false && sidecar.verification.readable !== true)
     throw new SendenseError('LAYER_CORRUPT', {
       layer,
       detail: sidecar.verification.detail ?? 'an earlier check failed',

@@ -71,6 +71,24 @@ export const backupCodes = {
     'The layer {layer} is refused: {detail}',
     'Somebody changed this file. Restore it from a copy, or delete the backups that need it.',
   ),
+  ROWS_DAMAGED: data(
+    'The digests of the layer {layer} are damaged: {detail}',
+    'Its content can still be restored but not be proven. Bring the row file back from a copy and run `sendense-ctl verify backup ID --clear`; the next backup of this disk becomes a full by itself.',
+  ),
+  VERIFY_FAILED: data(
+    '{bad} of {checked} restore points did not pass: {detail}',
+    'All places stand in `sendense-ctl job show {job} -o json`. Restore from another point, start a new backup (damaged disks become fulls by themselves), and see "A damaged chain" in docs/operations.md.',
+  ),
+  NOTHING_TO_VERIFY: user(
+    409,
+    13,
+    '{subject} has no restore points.',
+    'Make one with `sendense-ctl backup start`.',
+  ),
+  VERIFY_BUSY: busy(
+    'The restore points of "{vm}" are being verified by {holder}.',
+    'Wait for it with `sendense-ctl job watch`, or stop it with `sendense-ctl job cancel`.',
+  ),
   SEAL_FAILED: data(
     'The new layer {layer} did not pass its check: {detail}',
     'The backup was discarded, nothing older was touched. Start it again; if it happens again, check memory and storage.',

@@ -38,7 +38,7 @@ export const toolCodes = {
   ),
   EXPORT_LOST: environment(
     'The connection to the export {export} was lost and did not come back: {detail}',
-    'Start the backup again.',
+    'Start it again.',
   ),
   NBD_PROTOCOL: environment(
     'The NBD server at {endpoint} answered against the protocol: {detail}',

@@ -14,7 +14,10 @@ interface MarkDeps {
   readonly clock: Clock;
 }
 
-/** Marks a layer and all that stands on it, in the catalogue and beside the layer itself, and says it loudly. */
+/**
+ * Marks a layer and all that stands on it, in the catalogue and beside the layer itself, and says it loudly.
+ * @returns ids of the backups that are marked now
+ */
 export async function markDamage(
   deps: MarkDeps,
   vm: Vm,
@@ -22,7 +25,7 @@ export async function markDamage(
   diskIndex: number,
   layer: string,
   error: SendenseError,
-): Promise<void> {
+): Promise<string[]> {
   const history = chainMembers(deps.catalog, vm.contextId, repository.id);
   const affected = membersOnLayer(history, diskIndex, layer);
   for (const backupId of affected) deps.catalog.backups.markDamage(backupId, diskIndex, error.message);
@@ -34,17 +37,22 @@ export async function markDamage(
     data: { disk_index: diskIndex, layer, backups: affected },
   });
   // a file that is merely missing may come back; one with wrong content stays wrong
-  if (!hasCode(error, 'LAYER_CORRUPT')) return;
+  if (!hasCode(error, 'LAYER_CORRUPT', 'ROWS_DAMAGED')) return affected;
   const folder = layout.diskFolder(repository.root, vm.vmUuid, diskIndex);
   const sidecar = await readSidecar(folder, layer).catch((cause: unknown) => {
     if (cause instanceof SendenseError || errnoOf(cause) === 'ENOENT') return null; // the catalogue has the mark
     throw cause;
   });
-  if (sidecar === null) return;
+  if (sidecar === null) return affected;
+  const readable = hasCode(error, 'ROWS_DAMAGED');
+  // the worse verdict stays
+  if (readable && sidecar.verification?.ok === false && !sidecar.verification.readable) return affected;
   const verification = {
     checked_at: deps.clock.now().toISOString(),
     ok: false,
     detail: String(error.fields['detail'] ?? error.message),
+    ...(readable ? { readable } : {}),
   };
   await writeSidecar(layerFiles(folder, layer), { ...sidecar, verification });
+  return affected;
 }

@@ -195,7 +195,9 @@ async function planFor(
     history: deps.catalog.backups.completed(vm.contextId, repository.id),
     maxDepth: deps.maxDepth,
     signal: context.signal,
-    onDamage: (diskIndex, layer, error) => markDamage(deps, vm, repository, diskIndex, layer, error),
+    onDamage: async (diskIndex, layer, error) => {
+      await markDamage(deps, vm, repository, diskIndex, layer, error);
+    },
     onChecked: (backupId, diskIndex, fingerprint) =>
       deps.catalog.backups.markFingerprint(backupId, diskIndex, fingerprint),
   });

@@ -3,7 +3,8 @@ import { type Row, readRows } from './rows.ts';
 /** What the parent chain is known to hold at a place. */
 export type KnownContent = { readonly row: Row; readonly layer: number } | null;
 
-class Cursor {
+/** The rows of one layer, asked for in ascending order of places. */
+export class RowCursor {
   #row: Row | null = null;
   #ended = false;
   readonly #rows: AsyncGenerator<Row>;
@@ -34,11 +35,11 @@ class Cursor {
  * takes does not depend on the disk size; places must be asked for in ascending order.
  */
 export class ParentRows implements AsyncDisposable {
-  readonly #cursors: readonly Cursor[];
+  readonly #cursors: readonly RowCursor[];
 
   /** @param rowFiles newest layer first */
   constructor(rowFiles: readonly string[]) {
-    this.#cursors = rowFiles.map((path) => new Cursor(readRows(path)));
+    this.#cursors = rowFiles.map((path) => new RowCursor(readRows(path)));
   }
 
   /**
