@@ -3,9 +3,7 @@ import { resolve, sep } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { messageOf, SendenseError } from '../base/sendense-error.ts';
 import type { Catalog } from '../catalog/catalog.ts';
-import { adoptRepository, chainMembers, refreshChains } from '../catalog/record-backup.ts';
-import { membersOnLayer } from '../repository/chains.ts';
-import { layout } from '../repository/layout.ts';
+import { adoptRepository, refreshChains } from '../catalog/record-backup.ts';
 import type { CarryOutDeps } from '../repository/merge/carry-out-merge.ts';
 import {
   type Compression,
@@ -13,9 +11,10 @@ import {
   type Repository,
   writeCompression,
 } from '../repository/open-repository.ts';
-import { readRepository, readSidecar } from '../repository/read-repository.ts';
+import { readRepository } from '../repository/read-repository.ts';
 import { readRetired } from '../repository/retired-layers.ts';
 import { settleRepository } from '../repository/settle-repository.ts';
+import { adoptVerdicts } from './adopt-verdicts.ts';
 
 /** The repositories that are open in this daemon, by name and by id. */
 export class Repositories {
@@ -133,8 +132,8 @@ export class Repositories {
       });
     }
     const adopted = adoptRepository(this.#catalog, repository, content, this.#clock.now());
-    await this.#adoptDamage(repository, adopted);
-    for (const { vm } of content.vms) await this.#adoptRetired(repository, vm.vm_uuid);
+    for (const { vm } of content.vms) await this.#adoptRetired(repository, vm.context_id);
+    await adoptVerdicts(this.#catalog, repository, adopted);
     if (adopted.length > 0) {
       this.#catalog.events.add({
         kind: 'repository.adopted',
@@ -159,32 +158,10 @@ export class Repositories {
     }
   }
 
-  async #adoptRetired(repository: Repository, vmUuid: string): Promise<void> {
-    const vm = this.#catalog.vms.all().find((candidate) => candidate.vmUuid === vmUuid);
+  async #adoptRetired(repository: Repository, contextId: string): Promise<void> {
+    const vm = this.#catalog.vms.byContext(contextId);
     if (!vm) return;
-    this.#catalog.retired.replace(vm.contextId, repository.id, await readRetired(repository.root, vmUuid));
-    refreshChains(this.#catalog, vm.contextId, repository.id, this.#clock.now());
-  }
-
-  /** What a check found lies beside the layers and must not be forgotten with the catalogue. */
-  async #adoptDamage(repository: Repository, adopted: readonly string[]): Promise<void> {
-    for (const id of adopted) {
-      const backup = this.#catalog.backups.byId(id);
-      const vm = backup ? this.#catalog.vms.byContext(backup.contextId) : null;
-      if (!backup || !vm) continue;
-      for (const disk of backup.disks) {
-        const folder = layout.diskFolder(repository.root, vm.vmUuid, disk.diskIndex);
-        // a sidecar that is missing or broken is found when the layer is read
-        const sidecar = await readSidecar(folder, disk.layer).catch(() => null);
-        if (sidecar?.verification?.ok !== false) continue;
-        const damage = new SendenseError('LAYER_CORRUPT', {
-          layer: disk.layer,
-          detail: sidecar.verification.detail ?? '',
-        }).message;
-        const members = chainMembers(this.#catalog, backup.contextId, repository.id);
-        for (const member of membersOnLayer(members, disk.diskIndex, disk.layer))
-          this.#catalog.backups.markDamage(member, disk.diskIndex, damage);
-      }
-    }
+    this.#catalog.retired.replace(contextId, repository.id, await readRetired(repository.root, vm.vmUuid));
+    refreshChains(this.#catalog, contextId, repository.id, this.#clock.now());
   }
 }

@@ -89,19 +89,22 @@ export async function recordDocument(
 
 /** Writes down what was found at one restore point's disk: beside its layer, in the catalogue, and as events. */
 export async function recordOutcome(
-  deps: RecordDeps,
+  ambient: RecordDeps,
   at: Place,
   { backup, disk }: Point,
   seen: PointOutcome,
   manifestError: SendenseError | null,
 ): Promise<void> {
+  // one verdict has one time, wherever it is kept
+  const instant = ambient.clock.now();
+  const deps = { ...ambient, clock: { now: () => instant } };
   const { tally, catalog } = deps;
   tally.checked += 1;
   tally.rows += seen.rows;
   tally.bytes += seen.bytes;
   await recordDocument(deps, at, manifestError, backup.id);
   for (const damage of seen.damages) await recordDamage(deps, at, { backup, disk }, damage);
-  const now = deps.clock.now().toISOString();
+  const now = instant.toISOString();
   if (!seen.ok) {
     tally.bad += 1;
     catalog.backups.markVerified(backup.id, disk.diskIndex, now, false);

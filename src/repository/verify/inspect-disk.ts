@@ -96,7 +96,11 @@ export class DiskInspector {
     if (canRead) {
       try {
         seen = await this.#view(chain.layers, judged, onProgress);
-        for (const damage of await this.#trace(chain.layers, seen)) damages.push(this.#note(damage));
+        for (const damage of await this.#trace(chain.layers, seen)) {
+          // a layer that was judged before told all its places then
+          if (!this.#damaged.has(damage.layer)) damages.push(damage);
+          this.#note(damage);
+        }
       } catch (error) {
         if (!hasCode(error, 'FORMAT_INVALID', 'FORMAT_TOO_NEW', 'QMP_FAILED')) throw error;
         damages.push(this.#note(wholeFile(mine, error)));
@@ -197,7 +201,10 @@ export class DiskInspector {
       const placeCount = places.length + (index === culprit ? untold : 0);
       const more = placeCount > 1 ? ` (and at ${placeCount - 1} more places)` : '';
       const fields = { layer: at.layer, detail: `at byte ${first.offset}: ${first.detail}${more}` };
-      return [{ layer: at.layer, error: new SendenseError('LAYER_CORRUPT', fields), places, placeCount }];
+      const told = places.map(({ offset, size, detail }) => ({ offset, size, detail }));
+      return [
+        { layer: at.layer, error: new SendenseError('LAYER_CORRUPT', fields), places: told, placeCount },
+      ];
     });
   }
 }
