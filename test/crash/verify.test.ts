@@ -15,16 +15,17 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { blake3 } from '@napi-rs/blake-hash';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock as clock } from '../../src/base/clock.ts';
-import { messageOf } from '../../src/base/sendense-error.ts';
+import { messageOf, SendenseError } from '../../src/base/sendense-error.ts';
 import { type Catalog, createCatalog } from '../../src/catalog/catalog.ts';
 import { Repositories } from '../../src/jobs/repositories.ts';
-import { ResourceLocks } from '../../src/jobs/resource-locks.ts';
+import { chainResource, ResourceLocks } from '../../src/jobs/resource-locks.ts';
 import { Tally } from '../../src/jobs/verify/record-outcome.ts';
-import { verifyMachine } from '../../src/jobs/verify/verify-machine.ts';
+import { type MachineScope, type VerifyRun, verifyMachine } from '../../src/jobs/verify/verify-machine.ts';
 import { DigestPool } from '../../src/nbd/mover/digest-pool.ts';
 import { RowWriter } from '../../src/nbd/mover/rows.ts';
 import { ChainViews } from '../../src/repository/verify/chain-views.ts';
@@ -120,10 +121,27 @@ afterEach(() => {
 
 /** Verifies one machine. @returns what is told, one line for each place */
 async function findings(vmUuid: string, only: readonly string[] | null = null): Promise<string[]> {
+  const tally = new Tally();
+  const scope = {
+    ...scopeOf(vmUuid),
+    ...(only === null ? {} : { backupIds: new Set(only), depth: 'all' as const }),
+  };
+  try {
+    await verifyMachine(runWith(tally, new ResourceLocks()), scope);
+  } catch (error) {
+    return [messageOf(error)];
+  }
+  return tally.places.map(({ backupId, layer, code, detail }) => [code, backupId, layer, detail].join(' '));
+}
+
+function scopeOf(vmUuid: string): MachineScope {
   const vm = catalog.vms.all().find((candidate) => candidate.vmUuid === vmUuid);
   if (!vm) throw new Error('the machine is not known');
-  const tally = new Tally();
-  const run = {
+  return { vm, repository: repositories.byName('local'), backupIds: null, depth: 'own' };
+}
+
+function runWith(tally: Tally, locks: ResourceLocks): VerifyRun {
+  return {
     catalog,
     clock,
     tally,
@@ -132,23 +150,12 @@ async function findings(vmUuid: string, only: readonly string[] | null = null): 
     clear: false,
     warn: () => undefined,
     pace: paceOf(null),
-    locks: new ResourceLocks(),
+    locks,
     holder: 'a test',
     signal: new AbortController().signal,
     onProgress: () => undefined,
     onPoint: () => undefined,
   };
-  try {
-    await verifyMachine(run, {
-      vm,
-      repository: repositories.byName('local'),
-      backupIds: only === null ? null : new Set(only),
-      depth: only === null ? 'own' : 'all',
-    });
-  } catch (error) {
-    return [messageOf(error)];
-  }
-  return tally.places.map(({ backupId, layer, code, detail }) => [code, backupId, layer, detail].join(' '));
 }
 
 /** The restore points of a machine as qemu-img alone reads them are what the disk was. */
@@ -481,4 +488,44 @@ describe('a row that is partly hidden by a smaller one of a newer layer', () => 
         `${point.layer} it differs from the layer below`,
       );
   });
+});
+
+it('lets somebody who wants the chain alone go first, and then reads the rest', async () => {
+  const { vmUuid } = pointAt(0);
+  const scope = scopeOf(vmUuid);
+  const tally = new Tally();
+  const locks = new ResourceLocks();
+  const request = {
+    resource: chainResource(scope.repository.id, scope.vm.contextId),
+    exclusive: true,
+    busy: (holder: string) => new SendenseError('INTERNAL', { detail: `${holder} does not give way` }),
+  };
+  let isAlone = false;
+  let taken = 0;
+  let merging: Promise<void> | null = null;
+  const merge = async () => {
+    const release = await locks.acquireSoon('a merge', [request]);
+    isAlone = true;
+    await sleep(600);
+    isAlone = false;
+    release();
+  };
+  const run = runWith(tally, locks);
+  await verifyMachine(
+    {
+      ...run,
+      pace: {
+        take: async () => {
+          expect(isAlone).toBe(false);
+          taken += 1;
+          if (taken === 2) merging = merge();
+        },
+      },
+    },
+    scope,
+  );
+  await merging;
+  expect(taken).toBeGreaterThan(4);
+  expect(tally).toMatchObject({ checked: 2, bad: 0, placesTotal: 0 });
+  expect(() => locks.acquire('anybody', [request])()).not.toThrow();
 });

@@ -30,7 +30,7 @@ export interface VerifyRun extends RecordDeps, Omit<DiskDeps, 'signal'> {
   readonly onPoint: (weight: number) => void;
 }
 
-/** Somebody who changes the chain asks again and again until it is free; we come back after him. */
+/** How long to stay away from a chain that somebody else wants or has. */
 const RETRY_MS = 250;
 
 /**
@@ -53,8 +53,12 @@ export async function verifyMachine(run: VerifyRun, scope: MachineScope): Promis
     } finally {
       turn.release();
     }
+    // whoever asked takes it now; coming back at once we would be first again
+    await pause(run.signal);
   }
 }
+
+const pause = (signal: AbortSignal) => sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
 
 /** The chain, shared, until somebody else wants it alone. */
 async function takeTurn(run: VerifyRun, { vm, repository }: MachineScope) {
@@ -71,7 +75,7 @@ async function takeTurn(run: VerifyRun, { vm, repository }: MachineScope) {
       return { release, signal: AbortSignal.any([run.signal, wanted.signal]) };
     } catch (error) {
       if (!hasCode(error, 'VERIFY_BUSY')) throw error;
-      await sleep(RETRY_MS, undefined, { signal: run.signal }).catch(() => undefined);
+      await pause(run.signal);
     }
   }
 }
