@@ -2,7 +2,7 @@ import type { ErrorReport } from '../base/sendense-error.ts';
 import type { JobStatus } from './backups.ts';
 import type { Db } from './open-catalog.ts';
 
-export type JobKind = 'backup' | 'restore-disk' | 'prune' | 'consolidate' | 'verify' | 'copy';
+export type JobKind = 'backup' | 'restore-disk' | 'prune' | 'consolidate' | 'verify' | 'copy' | 'rebuild';
 
 export interface JobProgress {
   readonly totalBytes: number;

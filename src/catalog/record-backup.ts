@@ -121,15 +121,18 @@ export function adoptRepository(
   for (const { vm, manifests, pins } of content.vms) {
     if (manifests.length === 0) continue;
     if (!catalog.vms.byContext(vm.context_id)) adoptVm(catalog, vm, manifests, now);
-    for (const manifest of manifests) {
-      const { backup_id } = manifest;
-      if (catalog.backups.byId(backup_id)?.status === 'completed') updateLayers(catalog, manifest);
-      else {
-        recordBackup(catalog, repository, manifest, new Map(), now);
-        adopted.push(backup_id);
+    const unknown = manifests.filter(
+      ({ backup_id }) => catalog.backups.byId(backup_id)?.status !== 'completed',
+    );
+    catalog.transaction(() => {
+      for (const manifest of manifests) {
+        if (unknown.includes(manifest)) catalog.backups.save(backupOf(manifest, repository.id));
+        else updateLayers(catalog, manifest);
+        recordPins(catalog, manifest.backup_id, pins.get(manifest.backup_id) ?? []);
       }
-      recordPins(catalog, backup_id, pins.get(backup_id) ?? []);
-    }
+      refreshChains(catalog, vm.context_id, repository.id, now);
+    });
+    adopted.push(...unknown.map(({ backup_id }) => backup_id));
   }
   return adopted;
 }

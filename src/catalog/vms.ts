@@ -63,6 +63,7 @@ export function vmQueries(db: Db) {
   });
   const byName = db.prepare<[string], VmRow>('SELECT * FROM vm_contexts WHERE vm_name = ?');
   const byContext = db.prepare<[string], VmRow>('SELECT * FROM vm_contexts WHERE context_id = ?');
+  const byUuid = db.prepare<[string], VmRow>('SELECT * FROM vm_contexts WHERE vm_uuid = ?');
   const all = db.prepare<[], VmRow>('SELECT * FROM vm_contexts ORDER BY vm_name');
   const upsert = db.prepare(
     `INSERT INTO vm_contexts (context_id, vm_uuid, vm_name, source_kind, registered, before_command, after_command, allow_backing, created_at, updated_at)
@@ -82,6 +83,10 @@ export function vmQueries(db: Db) {
     },
     byContext: (contextId: string): Vm | null => {
       const row = byContext.get(contextId);
+      return row ? toVm(row) : null;
+    },
+    byUuid: (vmUuid: string): Vm | null => {
+      const row = byUuid.get(vmUuid);
       return row ? toVm(row) : null;
     },
     all: (): Vm[] => all.all().map(toVm),

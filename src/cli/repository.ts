@@ -3,7 +3,9 @@ import { type Command, Option } from 'commander';
 import { formatBytes } from '../base/units.ts';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
-import { type Column, print, printDone } from './output.ts';
+import { orphanCommand } from './orphans.ts';
+import { type Column, print, printDone, say } from './output.ts';
+import { type JobView, waitForJob } from './wait-for-job.ts';
 
 interface RepositoryView {
   readonly name: string;
@@ -85,4 +87,40 @@ export function repositoryCommands(program: Command): void {
         `The repository "${name}" is forgotten; its files stay. Bring it back with: ${again}`,
       );
     });
+  repository
+    .command('attach <name>')
+    .description('take a repository that is there already, perhaps of another appliance')
+    .requiredOption('--path <dir>', 'its folder')
+    .action(async (name: string, options: { path: string }, command: Command) => {
+      const { client, format } = contextOf(command);
+      const body = { name, path: resolve(options.path) };
+      const added = await client.call<RepositoryView & { machines: number; backups: number }>(
+        'POST',
+        '/repositories/attach',
+        body,
+      );
+      print(format, added, [added], columns, nameOf);
+      say(`${added.backups} backups of ${added.machines} machines lie there.`);
+    });
+  repository
+    .command('rebuild <name>')
+    .description('make the list of its backups anew from its files')
+    .action(async (name: string, _options, command: Command) => {
+      const { client, format } = contextOf(command);
+      const started = await client.call<JobView>('POST', `/repositories/${encodeURIComponent(name)}/rebuild`);
+      const job = await waitForJob(client, started.job_id);
+      const differences = job.result ?? {};
+      const count = (key: string) => String(differences[key] ?? 0);
+      print(
+        format,
+        job,
+        [job],
+        ['machines', 'added', 'updated', 'removed', 'clashes', 'unreadable'].map((key) => ({
+          title: key.toUpperCase(),
+          value: () => count(key),
+        })),
+        () => job.job_id,
+      );
+    });
+  orphanCommand(repository);
 }

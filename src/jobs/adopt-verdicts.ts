@@ -1,6 +1,7 @@
 import { SendenseError } from '../base/sendense-error.ts';
 import type { BackupDisk } from '../catalog/backups.ts';
 import type { Catalog } from '../catalog/catalog.ts';
+import { chainMembers } from '../catalog/record-backup.ts';
 import { membersOnLayer } from '../repository/chains.ts';
 import type { Verification } from '../repository/documents.ts';
 import { layout } from '../repository/layout.ts';
@@ -37,9 +38,7 @@ export async function adoptVerdicts(
     const history = chainMembers(catalog, contextId, repository.id);
     for (const id of membersOnLayer(history, disk.diskIndex, disk.layer)) {
       catalog.backups.markDamage(id, disk.diskIndex, damage);
-      const own = history
-        .find((backup) => backup.id === id)
-        ?.disks.find((one) => one.diskIndex === disk.diskIndex);
+      const own = catalog.backups.byId(id)?.disks.find((one) => one.diskIndex === disk.diskIndex);
       // what stands on a bad layer is no better, whatever was found of itself
       const at = own?.verifiedAt ?? null;
       if (at !== null) catalog.backups.markVerified(id, disk.diskIndex, at, false);

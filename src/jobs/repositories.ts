@@ -3,7 +3,6 @@ import { resolve, sep } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { messageOf, SendenseError } from '../base/sendense-error.ts';
 import type { Catalog } from '../catalog/catalog.ts';
-import { adoptRepository, refreshChains } from '../catalog/record-backup.ts';
 import type { CarryOutDeps } from '../repository/merge/carry-out-merge.ts';
 import {
   type Compression,
@@ -11,10 +10,12 @@ import {
   type Repository,
   writeCompression,
 } from '../repository/open-repository.ts';
-import { readRepository } from '../repository/read-repository.ts';
-import { readRetired } from '../repository/retired-layers.ts';
+import { readMachines } from '../repository/read-repository.ts';
 import { settleRepository } from '../repository/settle-repository.ts';
-import { adoptVerdicts } from './adopt-verdicts.ts';
+import { adoptMachine } from './adopt-machine.ts';
+
+/** Ids that an event lists; of the rest only the number. */
+const MAX_TOLD = 100;
 
 /** The repositories that are open in this daemon, by name and by id. */
 export class Repositories {
@@ -121,28 +122,7 @@ export class Repositories {
     this.#catalog.repositories.save(repository, this.#clock.now());
     this.#open.set(name, repository);
     await this.#settle(repository);
-    const content = await readRepository(root);
-    for (const { path, error } of content.unreadable) {
-      this.#catalog.events.add({
-        kind: 'repository.unreadable',
-        severity: 'error',
-        subject: name,
-        message: error.message,
-        data: { path },
-      });
-    }
-    const adopted = adoptRepository(this.#catalog, repository, content, this.#clock.now());
-    for (const { vm } of content.vms) await this.#adoptRetired(repository, vm.context_id);
-    await adoptVerdicts(this.#catalog, repository, adopted);
-    if (adopted.length > 0) {
-      this.#catalog.events.add({
-        kind: 'repository.adopted',
-        severity: 'warning',
-        subject: name,
-        message: `${adopted.length} backups were found in the repository that the catalogue did not know.`,
-        data: { backups: adopted },
-      });
-    }
+    await this.#adopt(repository);
     return repository;
   }
 
@@ -158,10 +138,29 @@ export class Repositories {
     }
   }
 
-  async #adoptRetired(repository: Repository, contextId: string): Promise<void> {
-    const vm = this.#catalog.vms.byContext(contextId);
-    if (!vm) return;
-    this.#catalog.retired.replace(contextId, repository.id, await readRetired(repository.root, vm.vmUuid));
-    refreshChains(this.#catalog, contextId, repository.id, this.#clock.now());
+  /** Takes over what the catalogue does not know, one machine at a time. */
+  async #adopt(repository: Repository): Promise<void> {
+    const adopted: string[] = [];
+    for await (const { content, unreadable } of readMachines(repository.root)) {
+      for (const { path, error } of unreadable) {
+        this.#catalog.events.add({
+          kind: 'repository.unreadable',
+          severity: 'error',
+          subject: repository.name,
+          message: error.message,
+          data: { path },
+        });
+      }
+      if (content)
+        adopted.push(...(await adoptMachine(this.#catalog, repository, content, this.#clock.now())).adopted);
+    }
+    if (adopted.length === 0) return;
+    this.#catalog.events.add({
+      kind: 'repository.adopted',
+      severity: 'warning',
+      subject: repository.name,
+      message: `${adopted.length} backups were found in the repository that the catalogue did not know.`,
+      data: { backups: adopted.slice(0, MAX_TOLD) },
+    });
   }
 }

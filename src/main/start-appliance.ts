@@ -253,7 +253,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     ...vmRoutes({ catalog, clock, locks }),
     ...jobRoutes({ engine, jobs: catalog.jobs }),
     ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, engine, ownFolders }),
-    ...repositoryRoutes({ catalog, repositories, locks }),
+    ...repositoryRoutes({ catalog, clock, engine, repositories, locks }),
     ...verifyRoutes(verify),
     ...systemRoutes({ catalog, loaded, health, examine: () => examine(doctor) }),
   ]);

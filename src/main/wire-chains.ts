@@ -27,11 +27,11 @@ interface ChainWiring {
   readonly repositories: Repositories;
 }
 
-const workFolderOf = (paths: HomePaths) => join(paths.runFolder, 'merge');
+const workFolderOf = (paths: Pick<HomePaths, 'runFolder'>) => join(paths.runFolder, 'merge');
 
 /** For what a crash left in the middle of a rewriting; used before anybody may wait for it. */
 export const settlingDeps = (
-  paths: HomePaths,
+  paths: Pick<HomePaths, 'runFolder'>,
   logger: Logger,
   onStep: (step: string) => void,
 ): CarryOutDeps => ({

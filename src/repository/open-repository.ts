@@ -37,7 +37,7 @@ export async function openRepository(
   try {
     await mkdir(root, { recursive: true, mode: 0o750 });
     await access(root, constants.R_OK | constants.W_OK | constants.X_OK);
-    const document = await readExisting(root);
+    const document = await readRepositoryDocument(root);
     if (document)
       return { id: document.repository_id, name, root, compression: document.compression ?? 'none' };
     const foreign = (await readdir(root)).filter(
@@ -70,7 +70,7 @@ export async function openRepository(
 export async function confirmRepository(
   repository: Pick<Repository, 'id' | 'root'>,
 ): Promise<RepositoryDocument> {
-  const found = await readExisting(repository.root);
+  const found = await readRepositoryDocument(repository.root);
   if (found?.repository_id === repository.id) return found;
   const detail =
     found === null
@@ -85,7 +85,8 @@ export async function writeCompression(repository: Repository, compression: Comp
   await writeJsonDurably(layout.repositoryFile(repository.root), { ...document, compression });
 }
 
-async function readExisting(root: string): Promise<RepositoryDocument | null> {
+/** Null when there is none. @throws REPOSITORY_UNAVAILABLE, FORMAT_INVALID, FORMAT_TOO_NEW */
+export async function readRepositoryDocument(root: string): Promise<RepositoryDocument | null> {
   try {
     return await readDocument(layout.repositoryFile(root), repositoryDocument);
   } catch (error) {

@@ -28,12 +28,23 @@ export interface VmContent {
 
 export interface RepositoryContent {
   readonly vms: readonly VmContent[];
+}
+
+/** What was found of one machine. Without a description that can be read, only its unreadable files are told. */
+export interface MachineContent {
+  readonly vmUuid: string;
+  readonly content: VmContent | null;
   readonly unreadable: readonly UnreadableDocument[];
 }
 
-/** Reads everything that manifests name; all that the catalogue can be rebuilt from. */
-export async function readRepository(root: string): Promise<RepositoryContent> {
-  const vms: VmContent[] = [];
+export const isMachineFolder = (name: string): boolean => vmFolderPattern.test(name);
+
+/** Reads everything that manifests name, one machine at a time: all that the catalogue can be rebuilt from. */
+export async function* readMachines(root: string): AsyncGenerator<MachineContent> {
+  for (const vmUuid of (await namesIn(root)).filter(isMachineFolder)) yield await readMachine(root, vmUuid);
+}
+
+export async function readMachine(root: string, vmUuid: string): Promise<MachineContent> {
   const unreadable: UnreadableDocument[] = [];
   const attempt = async <T>(path: string, read: () => Promise<T>): Promise<T | null> => {
     try {
@@ -45,31 +56,32 @@ export async function readRepository(root: string): Promise<RepositoryContent> {
       return null;
     }
   };
-  for (const vmUuid of (await namesIn(root)).filter((name) => vmFolderPattern.test(name))) {
-    const vmFile = layout.vmFile(root, vmUuid);
-    const vm = await attempt(vmFile, () => readDocument(vmFile, vmDocument));
-    if (!vm) continue;
-    const manifests: Manifest[] = [];
-    const folder = layout.backupsFolder(root, vmUuid);
-    for (const name of await namesIn(folder)) {
-      if (!name.endsWith('.json')) continue;
-      const path = join(folder, name);
-      const manifest = await attempt(path, () => readManifest(path, vmUuid));
-      if (manifest) manifests.push(manifest);
+  const vmFile = layout.vmFile(root, vmUuid);
+  const vm = await attempt(vmFile, () => readDocument(vmFile, vmDocument));
+  const folder = layout.backupsFolder(root, vmUuid);
+  const names = (await namesIn(folder)).filter((name) => name.endsWith('.json'));
+  if (!vm) {
+    // without a description the manifests belong to nobody, but they are there
+    if (names.length > 0 && unreadable.length === 0) {
+      const error = new SendenseError('FORMAT_INVALID', { path: vmFile, detail: 'it is missing' });
+      unreadable.push({ path: vmFile, error });
     }
-    const pins = new Map<string, PinEntry[]>();
-    for (const { backup_id } of manifests) {
-      const path = layout.pinsFile(root, vmUuid, backup_id);
-      const found = await attempt(path, () => readPins(root, vmUuid, backup_id));
-      if (found && found.length > 0) pins.set(backup_id, found);
-    }
-    vms.push({
-      vm,
-      pins,
-      manifests: manifests.toSorted((a, b) => a.completed_at.localeCompare(b.completed_at)),
-    });
+    return { vmUuid, content: null, unreadable };
   }
-  return { vms, unreadable };
+  const manifests: Manifest[] = [];
+  for (const name of names) {
+    const path = join(folder, name);
+    const manifest = await attempt(path, () => readManifest(path, vmUuid));
+    if (manifest) manifests.push(manifest);
+  }
+  const pins = new Map<string, PinEntry[]>();
+  for (const { backup_id } of manifests) {
+    const path = layout.pinsFile(root, vmUuid, backup_id);
+    const found = await attempt(path, () => readPins(root, vmUuid, backup_id));
+    if (found && found.length > 0) pins.set(backup_id, found);
+  }
+  const inOrder = manifests.toSorted((a, b) => a.completed_at.localeCompare(b.completed_at));
+  return { vmUuid, content: { vm, pins, manifests: inOrder }, unreadable };
 }
 
 /** @throws FORMAT_INVALID also when the manifest lies under another name or machine than its own */

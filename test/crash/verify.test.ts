@@ -26,6 +26,7 @@ import { Repositories } from '../../src/jobs/repositories.ts';
 import { chainResource, ResourceLocks } from '../../src/jobs/resource-locks.ts';
 import { Tally } from '../../src/jobs/verify/record-outcome.ts';
 import { type MachineScope, type VerifyRun, verifyMachine } from '../../src/jobs/verify/verify-machine.ts';
+import { settlingDeps } from '../../src/main/wire-chains.ts';
 import { DigestPool } from '../../src/nbd/mover/digest-pool.ts';
 import { RowWriter } from '../../src/nbd/mover/rows.ts';
 import { ChainViews } from '../../src/repository/verify/chain-views.ts';
@@ -110,7 +111,11 @@ afterAll(async () => {
 beforeEach(async () => {
   cpSync(pristine, repository, { recursive: true, preserveTimestamps: true });
   catalog = createCatalog(at('catalog.db'), clock, logger);
-  repositories = new Repositories(catalog, clock);
+  repositories = new Repositories(
+    catalog,
+    clock,
+    settlingDeps({ runFolder: work }, logger, () => undefined),
+  );
   await repositories.openAll(repository);
 });
 afterEach(() => {

@@ -14,6 +14,18 @@ export const repositoryCodes = {
     'The repository "{repository}" exists already: {detail}',
     'Pick another name or folder.',
   ),
+  REPOSITORY_IS_COPY: user(
+    409,
+    13,
+    '{path} is the repository "{repository}" of {root}, or a copy of it.',
+    'Both cannot be listed, since their backups have the same ids. To use this one instead, forget the other with `sendense-ctl repository remove {repository} --keep-backups` and attach this one again.',
+  ),
+  ORPHANS_CHANGED: user(
+    409,
+    13,
+    'The orphans of "{repository}" are not those of the plan {plan} any more.',
+    'Nothing was removed. Look again with `sendense-ctl repository orphans {repository}`.',
+  ),
   REPOSITORY_HAS_BACKUPS: user(
     409,
     13,

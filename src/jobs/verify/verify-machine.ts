@@ -1,11 +1,11 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { hasCode, SendenseError, toSendenseError } from '../../base/sendense-error.ts';
+import { SendenseError, toSendenseError } from '../../base/sendense-error.ts';
 import type { Backup, BackupDisk } from '../../catalog/backups.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { layout } from '../../repository/layout.ts';
 import { confirmRepository, type Repository } from '../../repository/open-repository.ts';
 import { type Depth, type DiskDeps, DiskInspector } from '../../repository/verify/inspect-disk.ts';
-import { chainResource, type ResourceLocks } from '../resource-locks.ts';
+import type { ResourceLocks } from '../resource-locks.ts';
+import { shareChain, stayAway } from '../share-chain.ts';
 import { checkManifest, checkVmFile, ownerObjection } from './check-documents.ts';
 import { weightOf } from './meter.ts';
 import { type RecordDeps, recordDocument, recordOutcome } from './record-outcome.ts';
@@ -30,9 +30,6 @@ export interface VerifyRun extends RecordDeps, Omit<DiskDeps, 'signal'> {
   readonly onPoint: (weight: number) => void;
 }
 
-/** How long to stay away from a chain that somebody else wants or has. */
-const RETRY_MS = 250;
-
 /**
  * Looks at every restore point in scope and records each verdict at once. Who wants to change the chain meanwhile goes
  * first; then it goes on with what is left.
@@ -42,7 +39,7 @@ export async function verifyMachine(run: VerifyRun, scope: MachineScope): Promis
   const done = new Set<string>();
   await recordDocument(run, scope, await checkVmFile(scope.repository.root, scope.vm.vmUuid));
   for (;;) {
-    const turn = await takeTurn(run, scope);
+    const turn = await shareChain(run.locks, { ...run, ...scope });
     try {
       await confirmRepository(scope.repository);
       await inspectAll(run, scope, done, turn.signal);
@@ -54,29 +51,7 @@ export async function verifyMachine(run: VerifyRun, scope: MachineScope): Promis
       turn.release();
     }
     // whoever asked takes it now; coming back at once we would be first again
-    await pause(run.signal);
-  }
-}
-
-const pause = (signal: AbortSignal) => sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
-
-/** The chain, shared, until somebody else wants it alone. */
-async function takeTurn(run: VerifyRun, { vm, repository }: MachineScope) {
-  const wanted = new AbortController();
-  const request = {
-    resource: chainResource(repository.id, vm.contextId),
-    exclusive: false,
-    busy: (holder: string) => new SendenseError('VERIFY_BUSY', { vm: vm.name, holder }),
-  };
-  for (;;) {
-    if (run.signal.aborted) throw new SendenseError('CANCELLED');
-    try {
-      const release = run.locks.acquire(run.holder, [request], () => wanted.abort());
-      return { release, signal: AbortSignal.any([run.signal, wanted.signal]) };
-    } catch (error) {
-      if (!hasCode(error, 'VERIFY_BUSY')) throw error;
-      await pause(run.signal);
-    }
+    await stayAway(run.signal);
   }
 }
 

@@ -1,0 +1,144 @@
+import { lstat } from 'node:fs/promises';
+import { hasCode, SendenseError } from '../../base/sendense-error.ts';
+import type { Backup } from '../../catalog/backups.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import { backupOf, chainMembers, refreshChains } from '../../catalog/record-backup.ts';
+import type { Vm } from '../../catalog/vms.ts';
+import { membersOnLayer } from '../../repository/chains.ts';
+import type { Manifest } from '../../repository/documents.ts';
+import { layerFiles, layout } from '../../repository/layout.ts';
+import type { Repository } from '../../repository/open-repository.ts';
+import { type MachineContent, readSidecar } from '../../repository/read-repository.ts';
+import { adoptMachine } from '../adopt-machine.ts';
+import { adoptVerdicts } from '../adopt-verdicts.ts';
+
+/** Ids of backups whose rows changed. */
+export interface Differences {
+  readonly added: string[];
+  readonly updated: string[];
+  /** Their manifests are gone. */
+  readonly removed: string[];
+  readonly clashes: string[];
+  /** Paths of documents that cannot be read; rows that may belong to them stay as they are. */
+  readonly unreadable: string[];
+}
+
+/** Brings the catalogue's rows of one machine to what its files say. */
+export async function rebuildMachine(
+  catalog: Catalog,
+  repository: Repository,
+  machine: MachineContent,
+  now: Date,
+): Promise<Differences> {
+  const unreadable = machine.unreadable.map(({ path }) => path);
+  const { content } = machine;
+  if (content === null) {
+    const vm = catalog.vms.byUuid(machine.vmUuid);
+    const removed = vm && unreadable.length === 0 ? removeRows(catalog, repository, vm, new Set(), now) : [];
+    return { added: [], updated: [], removed, clashes: [], unreadable };
+  }
+  const { adopted, clashes } = await adoptMachine(catalog, repository, content, now);
+  const vm = catalog.vms.byUuid(machine.vmUuid);
+  if (!vm) return { added: adopted, updated: [], removed: [], clashes, unreadable };
+  const broken = unreadable.map((path) => /([^/]+)\.json$/.exec(path)?.[1] ?? '');
+  const named = new Set([...content.manifests.map(({ backup_id }) => backup_id), ...broken]);
+  const removed = removeRows(catalog, repository, vm, named, now);
+  const updated = await updateRows(
+    catalog,
+    repository,
+    vm,
+    content.manifests,
+    new Set([...adopted, ...clashes]),
+    now,
+  );
+  return { added: adopted, updated, removed, clashes, unreadable };
+}
+
+/** Rows of completed backups that no manifest stands for. */
+export function removeRows(
+  catalog: Catalog,
+  repository: Repository,
+  vm: Vm,
+  named: ReadonlySet<string>,
+  now: Date,
+): string[] {
+  const rows = catalog.backups.completed(vm.contextId, repository.id);
+  const gone = rows.map(({ id }) => id).filter((id) => !named.has(id));
+  if (gone.length === 0) return [];
+  catalog.transaction(() => {
+    for (const id of gone) catalog.backups.remove(id);
+    refreshChains(catalog, vm.contextId, repository.id, now);
+  });
+  return gone;
+}
+
+async function updateRows(
+  catalog: Catalog,
+  repository: Repository,
+  vm: Vm,
+  manifests: readonly Manifest[],
+  settled: ReadonlySet<string>,
+  now: Date,
+): Promise<string[]> {
+  const before = new Map(
+    catalog.backups.completed(vm.contextId, repository.id).map((row) => [row.id, textOf(row)]),
+  );
+  catalog.transaction(() => {
+    for (const manifest of manifests) {
+      const known = settled.has(manifest.backup_id) ? null : catalog.backups.byId(manifest.backup_id);
+      if (known) catalog.backups.save(fromManifest(manifest, known));
+    }
+    refreshChains(catalog, vm.contextId, repository.id, now);
+  });
+  const all = [...before.keys()];
+  await adoptVerdicts(catalog, repository, all);
+  await markIncomplete(catalog, repository, vm);
+  return catalog.backups
+    .completed(vm.contextId, repository.id)
+    .filter((row) => !settled.has(row.id) && before.get(row.id) !== textOf(row))
+    .map(({ id }) => id);
+}
+
+const textOf = (row: Backup): string => JSON.stringify(row);
+
+/** As the manifest says; only what no file holds is kept: fingerprints, and verdicts that could not be written. */
+function fromManifest(manifest: Manifest, known: Backup): Backup {
+  const row = backupOf(manifest, known.repositoryId);
+  return {
+    ...row,
+    disks: row.disks.map((disk) => {
+      const old = known.disks.find((one) => one.diskIndex === disk.diskIndex && one.layer === disk.layer);
+      if (!old) return disk;
+      const { fingerprint, verifiedAt, verifiedOk } = old;
+      return { ...disk, fingerprint, verifiedAt, verifiedOk };
+    }),
+  };
+}
+
+/** A layer that is away, or of another length than it was sealed with, spoils all that stand on it. */
+async function markIncomplete(catalog: Catalog, repository: Repository, vm: Vm): Promise<void> {
+  const members = chainMembers(catalog, vm.contextId, repository.id);
+  const rows = catalog.backups.completed(vm.contextId, repository.id);
+  for (const { disks } of rows)
+    for (const { diskIndex, layer } of disks) {
+      const folder = layout.diskFolder(repository.root, vm.vmUuid, diskIndex);
+      const problem = await problemOf(folder, layer);
+      if (problem === null) continue;
+      for (const id of membersOnLayer(members, diskIndex, layer))
+        catalog.backups.markDamage(id, diskIndex, problem.message);
+    }
+}
+
+async function problemOf(folder: string, layer: string): Promise<SendenseError | null> {
+  try {
+    const sidecar = await readSidecar(folder, layer);
+    const { size } = await lstat(layerFiles(folder, layer).image);
+    if (size === sidecar.file_bytes || sidecar.absorbing !== undefined) return null;
+    const detail = `the file has ${size} bytes instead of ${sidecar.file_bytes}`;
+    return new SendenseError('LAYER_CORRUPT', { layer, detail });
+  } catch (error) {
+    return hasCode(error, 'FORMAT_INVALID', 'FORMAT_TOO_NEW') && error instanceof SendenseError
+      ? error
+      : new SendenseError('CHAIN_PARENT_MISSING', { layer }, error);
+  }
+}
