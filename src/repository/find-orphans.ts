@@ -44,6 +44,14 @@ const endingKinds: Readonly<Record<string, OrphanKind>> = {
   '.blocks.json.zst': 'rows',
 };
 
+/** Folders of machines. A symlink is none: what it shows is not ours to remove. */
+export async function machineFolders(root: string): Promise<string[]> {
+  const entries = await readdir(root, { withFileTypes: true });
+  return entries
+    .flatMap((entry) => (entry.isDirectory() && isMachineFolder(entry.name) ? [entry.name] : []))
+    .sort();
+}
+
 /** What lies beside the machines. */
 export async function rootOrphans(root: string): Promise<Orphan[]> {
   const found: Orphan[] = [];
@@ -93,7 +101,12 @@ async function neededLayers(root: string, vmUuid: string, found: Orphan[]) {
   if (await isUnreadable(() => readDocument(vmFile, vmDocument)))
     found.push(await told(root, vmFile, 'unreadable', 'it cannot be read'));
   const backups = layout.backupsFolder(root, vmUuid);
-  for (const name of await namesOf(backups)) {
+  const isOwn = await lstat(backups).then(
+    (stats) => stats.isDirectory(),
+    () => true,
+  );
+  if (!isOwn) doubts.push('backups is no folder');
+  for (const name of isOwn ? await namesOf(backups) : []) {
     const path = join(backups, name);
     if (name.endsWith('.tmp')) found.push(await told(root, path, 'temporary'));
     else if (/\.(json|deleted)$/.test(name)) {

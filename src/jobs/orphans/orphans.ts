@@ -1,13 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readdir, rm, rmdir } from 'node:fs/promises';
+import { rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { syncFolder } from '../../base/durable-file.ts';
 import { errnoOf, hasCode, SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { Vm } from '../../catalog/vms.ts';
-import { machineOrphans, type Orphan, rootOrphans } from '../../repository/find-orphans.ts';
+import { machineFolders, machineOrphans, type Orphan, rootOrphans } from '../../repository/find-orphans.ts';
 import { confirmRepository, type Repository } from '../../repository/open-repository.ts';
-import { isMachineFolder } from '../../repository/read-repository.ts';
 import type { Repositories } from '../repositories.ts';
 import { chainResource, type LockRequest, type ResourceLocks } from '../resource-locks.ts';
 
@@ -99,7 +98,7 @@ async function search(
     await confirmRepository(repository);
     const orphans = await rootOrphans(repository.root);
     const busyMachines: string[] = [];
-    for (const vmUuid of (await readdir(repository.root)).filter(isMachineFolder).sort()) {
+    for (const vmUuid of await machineFolders(repository.root)) {
       if (orphans.length >= MAX_LISTED) break;
       const vm = catalog.vms.byUuid(vmUuid);
       try {
