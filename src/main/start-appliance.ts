@@ -11,7 +11,7 @@ import { createServer } from '../api/server.ts';
 import { type Health, systemRoutes } from '../api/system-routes.ts';
 import { verifyRoutes } from '../api/verify-routes.ts';
 import { vmRoutes } from '../api/vm-routes.ts';
-import { systemClock as clock } from '../base/clock.ts';
+import { type Clock, systemClock } from '../base/clock.ts';
 import { type HomePaths, MAX_SOCKET_PATH_BYTES } from '../base/home-paths.ts';
 import type { LoadedConfig } from '../base/load-config.ts';
 import type { Logger } from '../base/logger.ts';
@@ -44,6 +44,8 @@ interface ApplianceDeps {
   readonly version: string;
   readonly ownerId: string;
   readonly moverFile: string;
+  /** Another one than the machine's, to live through years in minutes. */
+  readonly clock?: Clock;
   readonly onStep?: (step: string) => void;
 }
 
@@ -51,6 +53,7 @@ interface ApplianceDeps {
 export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () => Promise<void> }> {
   const { paths, loaded, logger } = deps;
   const { config } = loaded;
+  const clock = deps.clock ?? systemClock;
   const fuseFolder = join(paths.runFolder, 'exports');
   checkSocketLengths(paths);
   await mkdir(paths.runFolder, { recursive: true, mode: 0o750 });
