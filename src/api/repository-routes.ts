@@ -1,9 +1,18 @@
 import { z } from 'zod';
+import { SendenseError } from '../base/sendense-error.ts';
 import { attachRepository } from '../jobs/attach-repository.ts';
 import { listOrphans, removeOrphans } from '../jobs/orphans/orphans.ts';
 import { type RebuildDeps, startRebuild } from '../jobs/rebuild/start-rebuild.ts';
 import { type RemoveRepositoryDeps, removeRepository } from '../jobs/remove-repository.ts';
-import { confirmRepository, type Repository, repositorySpace } from '../repository/open-repository.ts';
+import type { KnownRepository } from '../jobs/repositories.ts';
+import { detachRepository } from '../jobs/repository/detach-repository.ts';
+import { type SpaceDeps, spaceReport } from '../jobs/repository/track-space.ts';
+import {
+  compressionOf,
+  confirmWritable,
+  repositorySpace,
+  writeCompression,
+} from '../repository/open-repository.ts';
 import { testWrite } from '../repository/publish-backup.ts';
 import { defineRoute, type Route } from './route.ts';
 import { flag, jobAnswer, path, repositoryName } from './schemas.ts';
@@ -11,20 +20,20 @@ import { jobView } from './views.ts';
 
 const tag = 'repositories';
 const params = z.object({ repository: repositoryName });
+const bytes = z.number().nullable();
 const repositoryAnswer = z.looseObject({
   name: z.string(),
   path: z.string(),
-  total_bytes: z.number(),
-  available_bytes: z.number(),
-});
-
-const repositoryView = async (repository: Repository) => ({
-  id: repository.id,
-  name: repository.name,
-  type: 'local',
-  path: repository.root,
-  compression: repository.compression,
-  ...(await repositorySpace(repository.root)),
+  mount: z.string().nullable(),
+  compression: z.enum(['none', 'zstd']).nullable(),
+  state: z.enum(['ready', 'read-only', 'away']),
+  reason: z.string().nullable(),
+  since: z.string(),
+  total_bytes: bytes,
+  available_bytes: bytes,
+  used_bytes: z.number(),
+  growth_bytes_per_day: bytes,
+  full_at: z.string().nullable(),
 });
 
 const orphansAnswer = z.object({
@@ -43,16 +52,38 @@ const orphansAnswer = z.object({
   is_cut: z.boolean(),
 });
 
-export function repositoryRoutes(deps: RemoveRepositoryDeps & RebuildDeps): Route[] {
+export function repositoryRoutes(deps: RemoveRepositoryDeps & RebuildDeps & SpaceDeps): Route[] {
   const { repositories } = deps;
+  const repositoryView = async (known: KnownRepository) => {
+    const { repository, ...state } = known;
+    const { id, name, root, mount } = repository;
+    // one that went away this moment is told as away by the next look
+    const compression = known.state === 'away' ? null : await compressionOf(repository).catch(() => null);
+    const space = await spaceReport(deps, known);
+    return { id, name, type: 'local', path: root, mount, compression, ...state, ...space };
+  };
+  const viewOf = async (name: string) => {
+    const found = repositories.known().find(({ repository }) => repository.name === name);
+    if (!found) throw new SendenseError('REPOSITORY_UNKNOWN', { repository: name });
+    return await repositoryView(found);
+  };
   return [
     defineRoute({
       method: 'get',
       path: '/repositories',
       tag,
-      summary: 'All repositories with their space',
+      summary: 'All repositories with their state and space, also those that are away',
       answer: z.object({ repositories: z.array(repositoryAnswer) }),
-      handle: async () => ({ repositories: await Promise.all(repositories.all().map(repositoryView)) }),
+      handle: async () => ({ repositories: await Promise.all(repositories.known().map(repositoryView)) }),
+    }),
+    defineRoute({
+      method: 'get',
+      path: '/repositories/{repository}',
+      tag,
+      summary: 'One repository',
+      params,
+      answer: repositoryAnswer,
+      handle: ({ params: { repository } }) => viewOf(repository),
     }),
     defineRoute({
       method: 'post',
@@ -60,9 +91,30 @@ export function repositoryRoutes(deps: RemoveRepositoryDeps & RebuildDeps): Rout
       tag,
       status: 201,
       summary: 'Add a folder as repository',
-      body: z.strictObject({ name: repositoryName, path }),
+      body: z.strictObject({
+        name: repositoryName,
+        path,
+        mount: z
+          .union([z.literal('auto'), path.startsWith('/')])
+          .optional()
+          .meta({
+            description: 'The mount point on which it must lie, or `auto`; absent: as it lies now',
+          }),
+        mount_check: z
+          .boolean()
+          .default(true)
+          .meta({ description: 'False: it may lie anywhere, mounted or not' }),
+      }),
       answer: repositoryAnswer,
-      handle: async ({ body }) => repositoryView(await repositories.add(body.name, body.path)),
+      handle: async ({ body }) => {
+        if (body.mount !== undefined && !body.mount_check)
+          throw new SendenseError('REQUEST_INVALID', {
+            detail: 'mount names a mount point and mount_check is false',
+          });
+        const wish = body.mount_check ? (body.mount ?? 'decide') : 'none';
+        const { name } = await repositories.add(body.name, body.path, wish);
+        return await viewOf(name);
+      },
     }),
     defineRoute({
       method: 'patch',
@@ -76,8 +128,10 @@ export function repositoryRoutes(deps: RemoveRepositoryDeps & RebuildDeps): Rout
           .meta({ description: 'Whether layers are compressed in the background after they were sealed' }),
       }),
       answer: repositoryAnswer,
-      handle: async ({ params: { repository }, body }) =>
-        repositoryView(await repositories.setCompression(repository, body.compression)),
+      handle: async ({ params: { repository }, body }) => {
+        await writeCompression(repositories.byName(repository), body.compression);
+        return await viewOf(repository);
+      },
     }),
     defineRoute({
       method: 'delete',
@@ -94,6 +148,18 @@ export function repositoryRoutes(deps: RemoveRepositoryDeps & RebuildDeps): Rout
     }),
     defineRoute({
       method: 'post',
+      path: '/repositories/{repository}/detach',
+      tag,
+      summary: 'Let go of a repository, so that its file system can be unmounted',
+      params,
+      answer: repositoryAnswer,
+      handle: async ({ params: { repository } }) => {
+        detachRepository(deps, repository);
+        return await viewOf(repository);
+      },
+    }),
+    defineRoute({
+      method: 'post',
       path: '/repositories/{repository}/test',
       tag,
       summary: 'Prove that a repository can be written',
@@ -101,7 +167,7 @@ export function repositoryRoutes(deps: RemoveRepositoryDeps & RebuildDeps): Rout
       answer: z.looseObject({ ok: z.boolean() }),
       handle: async ({ params: { repository } }) => {
         const found = repositories.byName(repository);
-        await confirmRepository(found);
+        await confirmWritable(found);
         await testWrite(found.root);
         return { ok: true, name: found.name, path: found.root, ...(await repositorySpace(found.root)) };
       },
@@ -116,7 +182,7 @@ export function repositoryRoutes(deps: RemoveRepositoryDeps & RebuildDeps): Rout
       answer: repositoryAnswer.extend({ machines: z.number(), backups: z.number() }),
       handle: async ({ body }) => {
         const { repository, ...counts } = await attachRepository(deps, body.name, body.path);
-        return { ...(await repositoryView(repository)), ...counts };
+        return { ...(await viewOf(repository.name)), ...counts };
       },
     }),
     defineRoute({

@@ -58,6 +58,7 @@ export const backupAnswer = z.object({
   error: problemReport.nullable(),
   created_at: z.string(),
   completed_at: z.string().nullable(),
+  copied_from: z.string().nullable(),
   pins: z.array(z.object({ pin_id: z.string(), reason: z.string(), until: z.string().nullable() })),
   disks: z.array(
     z.object({

@@ -10,14 +10,13 @@ export function backupView(
   backup: Backup,
   { repositories, catalog }: { readonly repositories: Repositories; readonly catalog: Catalog },
 ) {
-  const repository = repositories.all().find((candidate) => candidate.id === backup.repositoryId);
   return {
     backupId: backup.id,
     jobId: backup.jobId,
     vmName: backup.vmName,
     backupType: backup.type,
     status: backup.status,
-    repository: repository?.name ?? backup.repositoryId,
+    repository: repositories.nameOf(backup.repositoryId),
     consistency: backup.consistency,
     bytesTransferred: backup.bytesTransferred,
     totalBytes: backup.totalBytes,
@@ -27,6 +26,7 @@ export function backupView(
     createdAt: backup.createdAt,
     startedAt: backup.startedAt,
     completedAt: backup.completedAt,
+    copiedFrom: backup.copiedFrom,
     pins: catalog.pins.ofBackup(backup.id).map(({ pinId, reason, until }) => ({ pinId, reason, until })),
     disks: backup.disks.map((disk) => ({
       diskId: disk.diskIndex,

@@ -29,6 +29,8 @@ export const configDefaults = {
   repository: {
     /** Left free so that manifests and the catalogue can always be written and a delete can run. */
     reserve_bytes: 64 * 1024 * 1024,
+    /** Soon enough for who has just plugged a disk in; a look costs next to nothing. */
+    poll_s: 2,
   },
   verify: {
     /** Every layer is compared with its digests about once a month, long before all copies of a lost disk are gone. 0: off. */

@@ -41,7 +41,10 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   repository: z
-    .strictObject({ reserve_bytes: z.number().int().min(0).default(d.repository.reserve_bytes) })
+    .strictObject({
+      reserve_bytes: z.number().int().min(0).default(d.repository.reserve_bytes),
+      poll_s: z.number().int().min(1).max(3600).default(d.repository.poll_s),
+    })
     .prefault({}),
   verify: z
     .strictObject({

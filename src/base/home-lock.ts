@@ -1,22 +1,15 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
-import Database from 'better-sqlite3';
+import { lockFile } from './file-lock.ts';
 import { SendenseError } from './sendense-error.ts';
 
 /**
- * Makes this process the only daemon of its home. SQLite's exclusive lock is a kernel file lock: it goes with the
- * process, however that ends, and needs no stale file to be cleaned up.
+ * Makes this process the only daemon of its home.
  * @throws DAEMON_RUNNING
  */
-export function lockHome(lockFile: string, home: string): Disposable {
-  mkdirSync(dirname(lockFile), { recursive: true, mode: 0o750 });
-  const db = new Database(lockFile, { timeout: 0 });
-  try {
-    db.pragma('locking_mode = EXCLUSIVE');
-    db.exec('BEGIN EXCLUSIVE');
-  } catch (error) {
-    db.close();
-    throw new SendenseError('DAEMON_RUNNING', { pid: 'unknown', home }, error);
-  }
-  return { [Symbol.dispose]: () => db.close() };
+export function lockHome(path: string, home: string): Disposable {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o750 });
+  const lock = lockFile(path);
+  if (lock === null) throw new SendenseError('DAEMON_RUNNING', { pid: 'unknown', home });
+  return lock;
 }

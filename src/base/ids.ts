@@ -33,3 +33,10 @@ export function firstFree(name: string, isTaken: (name: string) => boolean): str
   for (let suffix = 2; isTaken(candidate); suffix += 1) candidate = `${name}-${suffix}`;
   return candidate;
 }
+
+/** `<id of the original>.<8 hex digits of the repository>`: the same however often and from wherever it is copied. */
+export const copyIdFor = (backupId: string, repositoryId: string): string =>
+  `${originalOf(backupId)}.${repositoryId.slice(0, 8)}`;
+
+/** The restore point of which this is a copy, or itself. An id of our own never ends with a point and 8 hex digits. */
+export const originalOf = (backupId: string): string => backupId.replace(/\.[0-9a-f]{8}$/, '');

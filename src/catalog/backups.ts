@@ -37,6 +37,8 @@ export interface Backup {
   readonly createdAt: string;
   readonly startedAt: string | null;
   readonly completedAt: string | null;
+  /** The restore point of which this one is a copy. */
+  readonly copiedFrom: string | null;
   readonly disks: readonly BackupDisk[];
 }
 
@@ -55,6 +57,7 @@ interface BackupRow {
   created_at: string;
   started_at: string | null;
   completed_at: string | null;
+  copied_from: string | null;
 }
 
 interface DiskRow {
@@ -134,6 +137,7 @@ export function backupQueries(db: Db) {
     createdAt: row.created_at,
     startedAt: row.started_at,
     completedAt: row.completed_at,
+    copiedFrom: row.copied_from,
     disks: disksOf.all(row.id).map(toDisk),
   });
   const byId = db.prepare<[string], BackupRow>('SELECT * FROM backup_jobs WHERE id = ?');
@@ -146,9 +150,17 @@ export function backupQueries(db: Db) {
        AND (@afterAt IS NULL OR created_at < @afterAt OR (created_at = @afterAt AND id < @afterId))
      ORDER BY created_at DESC, id DESC LIMIT @limit`,
   );
+  const newestCopy = db
+    .prepare<[string, string], string | null>(
+      `SELECT MAX(created_at) FROM backup_jobs WHERE vm_context_id = ? AND repository_id = ? AND copied_from IS NOT NULL AND status = 'completed'`,
+    )
+    .pluck();
+  const completedIds = db.prepare<[string, string], string>(
+    `SELECT id FROM backup_jobs WHERE vm_context_id = ? AND repository_id = ? AND status = 'completed'`,
+  );
   const save = db.prepare(
-    `INSERT INTO backup_jobs (id, job_id, vm_context_id, vm_name, backup_type, status, repository_id, consistency, bytes_transferred, total_bytes, error, created_at, started_at, completed_at)
-     VALUES (@id, @jobId, @contextId, @vmName, @type, @status, @repositoryId, @consistency, @bytesTransferred, @totalBytes, @error, @createdAt, @startedAt, @completedAt)
+    `INSERT INTO backup_jobs (id, job_id, vm_context_id, vm_name, backup_type, status, repository_id, consistency, bytes_transferred, total_bytes, error, created_at, started_at, completed_at, copied_from)
+     VALUES (@id, @jobId, @contextId, @vmName, @type, @status, @repositoryId, @consistency, @bytesTransferred, @totalBytes, @error, @createdAt, @startedAt, @completedAt, @copiedFrom)
      ON CONFLICT (id) DO UPDATE SET status = @status, consistency = @consistency, bytes_transferred = @bytesTransferred, total_bytes = @totalBytes,
        error = @error, started_at = @startedAt, completed_at = @completedAt`,
   );
@@ -200,6 +212,11 @@ export function backupQueries(db: Db) {
     /** At most 5 whose id begins like this. */
     byPrefix: (prefix: string): Backup[] => byPrefix.all(prefix, `${prefix}\u{10ffff}`).map(toBackup),
     list,
+    /** The instant of the newest copy of a machine in a repository. */
+    newestCopy: (contextId: string, repositoryId: string): string | null =>
+      newestCopy.get(contextId, repositoryId) ?? null,
+    completedIds: (contextId: string, repositoryId: string): Set<string> =>
+      new Set(completedIds.pluck().all(contextId, repositoryId)),
     /** Completed backups of a machine in one repository, oldest first. */
     completed: (contextId: string, repositoryId: string): Backup[] =>
       list({ contextId, repositoryId, status: 'completed', limit: -1 }).toSorted(

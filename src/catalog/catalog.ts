@@ -10,6 +10,7 @@ import { openCatalog } from './open-catalog.ts';
 import { type PinQueries, pinQueries } from './pins.ts';
 import { type PrunePlanQueries, prunePlanQueries } from './prune-plans.ts';
 import { type RepositoryQueries, repositoryQueries } from './repositories.ts';
+import { type RepositorySizeQueries, repositorySizeQueries } from './repository-sizes.ts';
 import { type RetiredQueries, retiredQueries } from './retired.ts';
 import { type VmQueries, vmQueries } from './vms.ts';
 
@@ -23,6 +24,7 @@ export interface Catalog extends Disposable {
   readonly chains: ChainQueries;
   readonly jobs: JobQueries;
   readonly repositories: RepositoryQueries;
+  readonly repositorySizes: RepositorySizeQueries;
   readonly mounts: MountQueries;
   readonly events: EventLog;
   readonly idempotency: IdempotencyQueries;
@@ -41,6 +43,7 @@ export function createCatalog(file: string, clock: Clock, logger: Logger): Catal
     chains: chainQueries(db),
     jobs: jobQueries(db),
     repositories: repositoryQueries(db),
+    repositorySizes: repositorySizeQueries(db),
     mounts: mountQueries(db),
     events: new EventLog(db, clock, logger),
     idempotency: idempotencyQueries(db),

@@ -32,7 +32,21 @@ export function chainQueries(db: Db) {
   const ofVm = db.prepare<[string], ChainRow>(
     'SELECT * FROM backup_chains WHERE vm_context_id = ? ORDER BY disk_id, id',
   );
+  const overdue = db.prepare<[number], { vm_context_id: string; repository_id: string }>(
+    `SELECT vm_context_id, repository_id FROM backup_chains WHERE total_backups > ?
+     UNION SELECT vm_context_id, repository_id FROM retired_backups`,
+  );
+  const usedBytes = db
+    .prepare<[string], number | null>(
+      'SELECT SUM(total_size_bytes) FROM backup_chains WHERE repository_id = ?',
+    )
+    .pluck();
   return {
+    /** Machines with a chain longer than this, or with layers of deleted backups: all that may be worth shortening. */
+    overdue: (maxDepth: number): { contextId: string; repositoryId: string }[] =>
+      overdue.all(maxDepth).map((row) => ({ contextId: row.vm_context_id, repositoryId: row.repository_id })),
+    /** Length of all layers in a repository. */
+    usedBytes: (repositoryId: string): number => usedBytes.get(repositoryId) ?? 0,
     /** Chains are derived from the backups; after a change they are written anew. */
     replace: db.transaction(
       (contextId: string, repositoryId: string, chains: readonly DiskChain[], now: Date) => {

@@ -87,6 +87,9 @@ export function jobQueries(db: Db) {
   const unfinished = db.prepare<[], JobRow>(
     `SELECT * FROM jobs WHERE status IN ('pending', 'running') ORDER BY created_at, id`,
   );
+  const withLeftBehind = db.prepare<[], JobRow>(
+    `SELECT * FROM jobs WHERE id IN (SELECT job_id FROM job_steps WHERE step = 'left-behind' GROUP BY job_id HAVING SUM(kind = 'fact') = 0)`,
+  );
   const save = db.prepare(
     `INSERT INTO jobs (id, kind, status, phase, vm_name, backup_id, request, progress, warnings, result, error, created_at, started_at, finished_at)
      VALUES (@id, @kind, @status, @phase, @vmName, @backupId, @request, @progress, @warnings, @result, @error, @createdAt, @startedAt, @finishedAt)
@@ -107,6 +110,8 @@ export function jobQueries(db: Db) {
     list: (filter: { status?: JobStatus; vm?: string; limit: number }): Job[] =>
       list.all({ status: filter.status ?? null, vm: filter.vm ?? null, limit: filter.limit }).map(toJob),
     unfinished: (): Job[] => unfinished.all().map(toJob),
+    /** That could not clean up in a repository which was away, and of which nobody did it since. */
+    withLeftBehind: (): Job[] => withLeftBehind.all().map(toJob),
     save: (job: Job) =>
       save.run({
         ...job,

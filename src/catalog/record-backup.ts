@@ -23,6 +23,7 @@ export function backupOf(manifest: Manifest, repositoryId: string): Backup {
     createdAt: manifest.created_at,
     startedAt: manifest.created_at,
     completedAt: manifest.completed_at,
+    copiedFrom: manifest.copied_from?.backup_id ?? null,
     disks: manifest.disks.map((disk) => ({
       diskIndex: disk.disk_index,
       diskKey: disk.disk_key,

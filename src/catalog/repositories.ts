@@ -4,7 +4,17 @@ export interface RepositoryRecord {
   readonly id: string;
   readonly name: string;
   readonly root: string;
+  /** The mount point on which it must lie; null: anywhere. */
+  readonly mount: string | null;
+  /** Of the last hold; while it still stands in the repository nobody else was there. */
+  readonly token: string | null;
   readonly createdAt: string;
+}
+
+interface RepositoryConfig {
+  readonly path: string;
+  readonly mount?: string | null;
+  readonly token?: string | null;
 }
 
 interface RepositoryRow {
@@ -27,19 +37,23 @@ export function repositoryQueries(db: Db) {
   const drop = db.prepare<[string]>('DELETE FROM backup_repositories WHERE id = ?');
   return {
     all: (): RepositoryRecord[] =>
-      all.all().map((row) => ({
-        id: row.id,
-        name: row.name,
-        root: (JSON.parse(row.config) as { path: string }).path,
-        createdAt: row.created_at,
-      })),
-    save: (repository: { id: string; name: string; root: string }, now: Date) =>
+      all.all().map((row) => {
+        const { path, mount = null, token = null } = JSON.parse(row.config) as RepositoryConfig;
+        return { id: row.id, name: row.name, root: path, mount, token, createdAt: row.created_at };
+      }),
+    save: (repository: Omit<RepositoryRecord, 'createdAt'>, now: Date) => {
+      const config: RepositoryConfig = {
+        path: repository.root,
+        mount: repository.mount,
+        token: repository.token,
+      };
       save.run({
         id: repository.id,
         name: repository.name,
-        config: JSON.stringify({ path: repository.root }),
+        config: JSON.stringify(config),
         now: now.toISOString(),
-      }),
+      });
+    },
     /** With the rows of its backups and chains. */
     remove: db.transaction((id: string) => {
       dropChains.run(id);

@@ -3,6 +3,7 @@ import { formatBytes } from '../base/units.ts';
 import { backupTypes, diskNumber, jobStatuses } from './choices.ts';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
+import { copyCommand } from './copy.ts';
 import { deleteCommand } from './delete.ts';
 import { type Column, print, say } from './output.ts';
 import { pinCommands } from './pin.ts';
@@ -18,6 +19,7 @@ export interface BackupView {
   readonly verified_at: string | null;
   readonly verified_ok: boolean | null;
   readonly created_at: string;
+  readonly copied_from: string | null;
   readonly disks: readonly {
     disk_id: number;
     backup_type: string;
@@ -127,6 +129,7 @@ export function backupCommands(program: Command): Command {
       const answer = await client.call<BackupView>('GET', `/backup/${encodeURIComponent(id)}`);
       print(format, answer, [answer], columns, name);
       sayReasons(answer);
+      if (answer.copied_from) say(`It is a copy of ${answer.copied_from}.`);
     });
   backup
     .command('chain')
@@ -158,6 +161,7 @@ export function backupCommands(program: Command): Command {
         ({ member }) => member.backup_id,
       );
     });
+  copyCommand(backup);
   deleteCommand(backup);
   pinCommands(backup);
   return backup;

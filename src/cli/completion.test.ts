@@ -28,7 +28,7 @@ test.each<[string[], string[]]>([
   [['rep'], ['repository']],
   [
     ['repository', ''],
-    ['--format', '--help', '--home', '--version', 'add', 'list', 'remove', 'test'],
+    ['--format', '--help', '--home', '--version', 'add', 'detach', 'list', 'remove', 'show', 'test'],
   ],
   [['backup', 'st'], ['start']],
   [

@@ -10,21 +10,54 @@ import { type JobView, waitForJob } from './wait-for-job.ts';
 interface RepositoryView {
   readonly name: string;
   readonly path: string;
-  readonly compression: string;
-  readonly available_bytes: number;
-  readonly total_bytes: number;
+  readonly compression?: string;
+  readonly state?: string;
+  readonly reason?: string | null;
+  readonly since?: string;
+  readonly available_bytes: number | null;
+  readonly total_bytes: number | null;
+  readonly used_bytes?: number;
+  readonly growth_bytes_per_day?: number | null;
+  readonly full_at?: string | null;
 }
+
+const sizeOf = (bytes: number | null) => (bytes === null ? '?' : formatBytes(bytes));
 
 const columns: Column<RepositoryView>[] = [
   { title: 'NAME', value: (row) => row.name },
   { title: 'PATH', value: (row) => row.path },
-  { title: 'COMPRESSION', value: (row) => row.compression },
+  { title: 'COMPRESSION', value: (row) => row.compression ?? '' },
   {
     title: 'FREE',
-    value: (row) => `${formatBytes(row.available_bytes)} of ${formatBytes(row.total_bytes)}`,
+    value: (row) => `${sizeOf(row.available_bytes)} of ${sizeOf(row.total_bytes)}`,
   },
 ];
+const stateColumns: Column<RepositoryView>[] = [
+  ...columns.slice(0, 1),
+  { title: 'STATE', value: (row) => row.state ?? '' },
+  ...columns.slice(1),
+  { title: 'USED', value: (row) => formatBytes(row.used_bytes ?? 0) },
+  { title: 'A DAY', value: (row) => growthText(row.growth_bytes_per_day ?? null) },
+  { title: 'FULL', value: (row) => row.full_at?.slice(0, 10) ?? '' },
+];
+
+function growthText(bytes: number | null): string {
+  if (bytes === null) return '?';
+  return bytes < 0 ? `-${formatBytes(-bytes)}` : `+${formatBytes(bytes)}`;
+}
+
+/** What is wrong with a repository, for people. */
+function sayReasons(rows: readonly RepositoryView[]): void {
+  for (const { name, state, reason, since } of rows)
+    if (reason) say(`"${name}" is ${state} since ${since}: ${reason}`);
+}
 const nameOf = (row: { readonly name: string }) => row.name;
+
+interface AddOptions {
+  readonly path: string;
+  readonly mount?: string;
+  readonly mountCheck: boolean;
+}
 
 export function repositoryCommands(program: Command): void {
   const repository = program.command('repository').description('where backups are kept');
@@ -34,15 +67,29 @@ export function repositoryCommands(program: Command): void {
     .action(async (_options, command: Command) => {
       const { client, format } = contextOf(command);
       const answer = await client.call<{ repositories: RepositoryView[] }>('GET', '/repositories');
-      print(format, answer, answer.repositories, columns, nameOf);
+      print(format, answer, answer.repositories, stateColumns, nameOf);
+      sayReasons(answer.repositories);
+    });
+  repository
+    .command('show <name>')
+    .description('one repository')
+    .action(async (name: string, _options, command: Command) => {
+      const { client, format } = contextOf(command);
+      const answer = await client.call<RepositoryView>('GET', `/repositories/${encodeURIComponent(name)}`);
+      print(format, answer, [answer], stateColumns, nameOf);
+      sayReasons([answer]);
     });
   repository
     .command('add <name>')
     .description('use a folder as repository')
     .requiredOption('--path <dir>', 'an empty folder, or one that is a repository')
-    .action(async (name: string, options: { path: string }, command: Command) => {
+    .option('--mount <dir>', 'the mount point on which it must lie, or auto; as it lies now if not given')
+    .option('--no-mount-check', 'it may lie anywhere, mounted or not')
+    .action(async (name: string, options: AddOptions, command: Command) => {
       const { client, format } = contextOf(command);
-      const body = { name, path: resolve(options.path) };
+      const mount =
+        options.mount === undefined || options.mount === 'auto' ? options.mount : resolve(options.mount);
+      const body = { name, path: resolve(options.path), mount_check: options.mountCheck, mount };
       const added = await client.call<RepositoryView>('POST', '/repositories', body);
       print(format, added, [added], columns, nameOf);
     });
@@ -59,6 +106,16 @@ export function repositoryCommands(program: Command): void {
       const path = `/repositories/${encodeURIComponent(name)}`;
       const changed = await client.call<RepositoryView>('PATCH', path, options);
       print(format, changed, [changed], columns, nameOf);
+    });
+  repository
+    .command('detach <name>')
+    .description('let go of a repository, so that its file system can be unmounted')
+    .action(async (name: string, _options, command: Command) => {
+      const { client, format } = contextOf(command);
+      const path = `/repositories/${encodeURIComponent(name)}/detach`;
+      const answer = await client.call<RepositoryView>('POST', path);
+      const sentence = `The repository "${name}" can be unmounted; it is opened again when it is mounted next.`;
+      printDone(format, answer, name, sentence);
     });
   repository
     .command('test <name>')

@@ -39,7 +39,8 @@ export async function attachRepository(
   const isOpen = repositories.all().some((known) => known.id === document.repository_id);
   if (twin && (isOpen || twin.name !== name))
     throw new SendenseError('REPOSITORY_IS_COPY', { path: root, repository: twin.name, root: twin.root });
-  const repository = await repositories.add(name, root);
+  const repository = await repositories.add(name, root, 'decide');
+  await repositories.firstLooks();
   const backups = catalog.backups.list({ repositoryId: repository.id, status: 'completed', limit: -1 });
   const machines = new Set(backups.map((backup) => backup.contextId));
   return { repository, machines: machines.size, backups: backups.length };

@@ -4,7 +4,7 @@ import type { Backup } from '../catalog/backups.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import { chainMembers } from '../catalog/record-backup.ts';
 import { dependantsOf } from '../repository/chains.ts';
-import { confirmRepository } from '../repository/open-repository.ts';
+import { confirmWritable } from '../repository/open-repository.ts';
 import type { ChainsChanged } from './chains/chain-keeper.ts';
 import { deletionLocks } from './chains/deletion-locks.ts';
 import { livePins } from './chains/pins.ts';
@@ -98,7 +98,7 @@ export async function deleteBackup(
 
 async function deleteLayers(deps: DeleteDeps, backup: Backup, ids: readonly string[]): Promise<void> {
   const repository = deps.repositories.byId(backup.repositoryId);
-  await confirmRepository(repository);
+  await confirmWritable(repository);
   const vm = deps.catalog.vms.byContext(backup.contextId);
   if (!vm) throw new SendenseError('VM_UNKNOWN', { vm: backup.vmName });
   for (const id of ids) {

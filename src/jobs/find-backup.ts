@@ -11,7 +11,7 @@ export function findVm(catalog: Catalog, name: string): Vm {
 }
 
 /**
- * By id, by the beginning of an id, or `latest` (of all machines) and `latest:<vm>`.
+ * By id, by the beginning of an id (an original goes before its copies), or `latest` (of all machines) and `latest:<vm>`.
  * @throws BACKUP_UNKNOWN, BACKUP_AMBIGUOUS
  */
 export function findBackup(catalog: Catalog, wanted: string): Backup {
@@ -25,17 +25,25 @@ export function findBackup(catalog: Catalog, wanted: string): Backup {
       ...(contextId === undefined ? {} : { contextId }),
     });
     if (!newest) throw unknown();
-    return newest;
+    // a copy is as new as its original, which is nearer
+    const original = newest.copiedFrom === null ? null : catalog.backups.byId(newest.copiedFrom);
+    return original ?? newest;
   }
   const exact = catalog.backups.byId(wanted);
   if (exact) return exact;
-  const [only, ...others] = wanted.length < 3 ? [] : catalog.backups.byPrefix(wanted);
+  const [only, ...others] = wanted.length < 3 ? [] : withoutCopies(catalog.backups.byPrefix(wanted));
   if (!only) throw unknown();
   if (others.length > 0) {
     const candidates = [only, ...others].map((backup) => backup.id);
     throw new SendenseError('BACKUP_AMBIGUOUS', { backup: wanted, count: candidates.length, candidates });
   }
   return only;
+}
+
+/** A copy begins with the id of its original: it is meant only when it is all there is. */
+function withoutCopies(found: readonly Backup[]): readonly Backup[] {
+  const originals = found.filter(({ copiedFrom }) => !found.some(({ id }) => id === copiedFrom));
+  return originals.length > 0 ? originals : found;
 }
 
 /** @throws as findBackup, BACKUP_NOT_COMPLETE */

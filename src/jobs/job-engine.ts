@@ -46,8 +46,10 @@ export interface JobContext {
 
 export interface JobWork {
   readonly kind: JobKind;
-  /** Takes no place of the jobs that people wait for; one of these runs at a time. */
+  /** Takes no place of the jobs that people wait for; few of these run at a time. */
   readonly isBackground?: boolean;
+  /** Long work that goes on beside the others, one at a time. */
+  readonly isAside?: boolean;
   readonly vmName: string | null;
   readonly backupId: string | null;
   readonly request: Readonly<Record<string, unknown>>;
@@ -80,6 +82,7 @@ export class JobEngine {
   readonly #deps: EngineDeps;
   readonly #limit;
   readonly #background = pLimit(BACKGROUND_JOBS);
+  readonly #aside = pLimit(1);
   readonly #running = new Map<string, Running>();
   /** Newest state of jobs that the catalogue could not take. */
   readonly #unsaved = new Map<string, Job>();
@@ -132,7 +135,7 @@ export class JobEngine {
     };
     this.#running.set(jobId, running);
     this.changes.emit('job', job);
-    const lane = work.isBackground ? this.#background : this.#limit;
+    const lane = work.isBackground ? this.#background : work.isAside ? this.#aside : this.#limit;
     void lane(() => this.#run(running, work)).then(resolve);
     return job;
   }

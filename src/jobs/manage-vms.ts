@@ -8,12 +8,14 @@ import { sourceGraph } from '../capture/image/source-graph.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { DiskFormat, Vm, VmDisk } from '../catalog/vms.ts';
 import { findVm } from './find-backup.ts';
+import type { Repositories } from './repositories.ts';
 import type { ResourceLocks } from './resource-locks.ts';
 
 export interface VmDeps {
   readonly catalog: Catalog;
   readonly clock: Clock;
   readonly locks: ResourceLocks;
+  readonly repositories: Repositories;
 }
 
 export interface DiskInput {
@@ -35,6 +37,8 @@ export interface VmChange {
  * @throws VM_EXISTS, SOURCE_…, PATH_INVALID
  */
 export async function addVm(deps: VmDeps, name: string, change: VmChange): Promise<Vm> {
+  // a repository that is being read may have its history
+  await deps.repositories.firstLooks();
   const known = deps.catalog.vms.byName(name);
   if (known?.registered) throw new SendenseError('VM_EXISTS', { vm: name });
   const now = deps.clock.now();

@@ -7,14 +7,10 @@ import { messageOf, SendenseError } from '../base/sendense-error.ts';
 import { runHook } from '../capture/hooks.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Job, JobStep } from '../catalog/jobs.ts';
-import { recordBackup } from '../catalog/record-backup.ts';
-import { layerNamePattern } from '../repository/documents.ts';
-import { layerFiles, layout } from '../repository/layout.ts';
-import { findManifest } from '../repository/publish-backup.ts';
-import { discardLayer } from '../repository/seal-layer.ts';
 import { recordEnd } from './backup/start-backup.ts';
 import { nextStatus } from './job-state.ts';
 import type { Repositories } from './repositories.ts';
+import { settleAttempts } from './repository/unpublished.ts';
 
 interface RecoverDeps {
   readonly catalog: Catalog;
@@ -33,6 +29,7 @@ export async function recoverJobs(deps: RecoverDeps): Promise<number> {
   for (const job of unfinished) {
     try {
       if (job.kind === 'backup') await recoverBackup(deps, job);
+      else if (job.kind === 'copy') await recoverCopies(deps, job);
       else if (job.kind === 'restore-disk') await recoverRestore(deps, job);
       // what others began, the repository itself knows and has settled when it was opened
       else end(deps, job, 'fail');
@@ -54,25 +51,24 @@ async function recoverBackup(deps: RecoverDeps, job: Job): Promise<void> {
   const steps = deps.catalog.jobs.steps(job.id);
   const vm = deps.catalog.vms.byContext(String(job.request['context_id']));
   if (!vm || job.backupId === null) return end(deps, job, 'fail');
-  const repositoryId = String(job.request['repository_id']);
-  const isForgotten = !deps.catalog.repositories.all().some((record) => record.id === repositoryId);
-  // one that is away stops here, and the job is visited again
-  const repository = isForgotten ? null : deps.repositories.byId(repositoryId);
   await thaw(deps, job, steps, vm.afterCommand);
-  if (repository === null) return end(deps, job, 'fail');
-  const manifest = await findManifest(repository.root, vm.vmUuid, job.backupId);
-  if (manifest) {
-    recordBackup(deps.catalog, repository, manifest, new Map(), deps.clock.now());
-    return end(deps, job, 'complete');
+  await recoverCopies(deps, job);
+}
+
+/** Whatever makes restore points: those whose manifest stands are there, of the others nothing is left. */
+async function recoverCopies(deps: RecoverDeps, job: Job): Promise<void> {
+  const { catalog, clock, repositories } = deps;
+  const repositoryId = String(job.request['repository_id']);
+  const isKnown = catalog.repositories.all().some((record) => record.id === repositoryId);
+  if (!isKnown) return end(deps, job, 'fail');
+  const repository = repositories.all().find(({ id }) => id === repositoryId);
+  if (!repository) {
+    // one that is away is cleaned up when it is back
+    catalog.jobs.addStep(job.id, { step: 'left-behind', kind: 'intent', detail: {} }, clock.now());
+    return end(deps, job, 'fail');
   }
-  for (const { diskIndex, layer } of layersOf(steps)) {
-    const folder = layout.diskFolder(repository.root, vm.vmUuid, diskIndex);
-    await discardLayer(layerFiles(folder, layer));
-    await syncFolder(folder).catch(() => undefined); // the folder may never have been made
-  }
-  // a manifest that was being written when the power went
-  await rm(`${layout.manifestFile(repository.root, vm.vmUuid, job.backupId)}.tmp`, { force: true });
-  return end(deps, job, 'fail');
+  const standing = await settleAttempts(deps, repository, job);
+  end(deps, job, job.kind === 'backup' && standing.length > 0 ? 'complete' : 'fail');
 }
 
 /** The `after` command was owed from the moment `before` was about to run. */
@@ -104,14 +100,6 @@ async function thaw(
       data: { job_id: job.id },
     });
   }
-}
-
-function layersOf(steps: readonly JobStep[]): { diskIndex: number; layer: string }[] {
-  return steps.flatMap(({ step, kind, detail }) => {
-    const layer = String(detail['layer']);
-    const isOurs = step === 'layer-created' && kind === 'intent' && layerNamePattern.test(layer);
-    return isOurs ? [{ diskIndex: Number(detail['disk_index']), layer }] : [];
-  });
 }
 
 async function recoverRestore(deps: RecoverDeps, job: Job): Promise<void> {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { emptyDir } from 'fs-extra/esm';
 import { backupRoutes } from '../api/backup-routes.ts';
 import { chainRoutes } from '../api/chain-routes.ts';
+import { copyRoutes } from '../api/copy-routes.ts';
 import { jobRoutes } from '../api/job-routes.ts';
 import { repositoryRoutes } from '../api/repository-routes.ts';
 import { restoreRoutes } from '../api/restore-routes.ts';
@@ -24,6 +25,9 @@ import { type DoctorDeps, examine } from '../jobs/doctor/examine.ts';
 import { JobEngine } from '../jobs/job-engine.ts';
 import { recoverJobs } from '../jobs/recover-jobs.ts';
 import { Repositories } from '../jobs/repositories.ts';
+import { SpaceTracker } from '../jobs/repository/track-space.ts';
+import { clearLeftBehind } from '../jobs/repository/unpublished.ts';
+import { RepositoryWatch } from '../jobs/repository/watch-repositories.ts';
 import { ResourceLocks } from '../jobs/resource-locks.ts';
 import { Scrub } from '../jobs/verify/scrub.ts';
 import type { ExportBackend } from '../nbd/exports/export-backend.ts';
@@ -32,6 +36,7 @@ import { nbdServerBackend } from '../nbd/exports/nbd-server-backend.ts';
 import { storageDaemonBackend } from '../nbd/exports/storage-daemon-backend.ts';
 import { StorageDaemon } from '../qemu/storage-daemon.ts';
 import { probeToolVersions, versionText } from '../qemu/tool-versions.ts';
+import type { Repository } from '../repository/open-repository.ts';
 import { viewsFolder } from '../repository/verify/chain-views.ts';
 import { MountRegistry } from '../restore/mount/mount-registry.ts';
 import { sweepMounts } from '../restore/mount/sweep-mounts.ts';
@@ -75,11 +80,16 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     qemu: versionText(tools.qemu),
     'nbd-server': versionText(tools.nbdServer),
   };
-  const repositories = new Repositories(
+  const locks = new ResourceLocks();
+  let backAgain = async (_repository: Repository) => {};
+  const repositories = new Repositories({
     catalog,
     clock,
-    settlingDeps(paths, logger, (step) => deps.onStep?.(step)),
-  );
+    locks,
+    home: paths.home,
+    onBack: (repository) => backAgain(repository),
+    settling: settlingDeps(paths, logger, (step) => deps.onStep?.(step)),
+  });
   await repositories.openAll(paths.defaultRepositoryFolder);
   await recoverJobs({
     catalog,
@@ -88,6 +98,8 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     repositories,
     hookTimeoutMs: config.jobs.hook_timeout_s * 1000,
   });
+
+  for (const repository of repositories.all()) await clearLeftBehind({ catalog, clock }, repository);
 
   const daemon = new StorageDaemon({
     logger,
@@ -153,7 +165,6 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     maxConcurrent: config.jobs.max_concurrent,
     ...(deps.onStep ? { onStep: deps.onStep } : {}),
   });
-  const locks = new ResourceLocks();
   const mountLocks = new Map<string, () => void>();
   const mounts = new MountRegistry({
     clock,
@@ -216,6 +227,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   };
   const verify = { catalog, clock, engine, locks, repositories, logger, runFolder: paths.runFolder };
   const scrub = new Scrub(verify, config.verify);
+  const space = { catalog, clock, logger, reserveBytes: config.repository.reserve_bytes };
   const health = (): Health => ({
     status: toolFailure !== null ? 'degraded' : areToolsReady ? 'ok' : 'starting',
     version: deps.version,
@@ -253,10 +265,11 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const app = createServer({ logger, clock, idempotency: catalog.idempotency, version: deps.version }, [
     ...backupRoutes({ backup, catalog, clock, engine, locks, repositories, chainsChanged }),
     ...chainRoutes(routeDeps),
-    ...vmRoutes({ catalog, clock, locks }),
+    ...copyRoutes({ ...routeDeps, workFolder: join(paths.runFolder, 'copy') }),
+    ...vmRoutes({ catalog, clock, locks, repositories }),
     ...jobRoutes({ engine, jobs: catalog.jobs }),
     ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, engine, ownFolders }),
-    ...repositoryRoutes({ catalog, clock, engine, repositories, locks }),
+    ...repositoryRoutes({ ...space, engine, repositories, locks }),
     ...verifyRoutes(verify),
     ...systemRoutes({ catalog, loaded, health, examine: () => examine(doctor) }),
   ]);
@@ -273,9 +286,21 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   scrub.start();
 
   keeper.lookAtAll();
+  backAgain = async (repository) => {
+    await clearLeftBehind({ catalog, clock }, repository);
+    keeper.lookAtAll();
+  };
+  const tracker = new SpaceTracker(space);
+  const watch = new RepositoryWatch({
+    catalog,
+    repositories,
+    pollMs: config.repository.poll_s * 1000,
+    onSeen: (record) => void tracker.seen(record),
+  });
 
   const stop = async () => {
     server.close();
+    await watch[Symbol.asyncDispose]();
     keeper.close();
     await Promise.all([engine.close(), scrub.stop()]);
     await mounts.closeAll();
@@ -290,6 +315,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
       message: 'sendensed stopped.',
       data: {},
     });
+    await repositories.closeAll();
     catalog[Symbol.dispose]();
     await rm(paths.socketFile, { force: true });
     await rm(join(paths.runFolder, 'sendensed.pid'), { force: true });

@@ -75,6 +75,11 @@ export async function areIdentical(a: ImageNode, b: ImageNode, signal: AbortSign
   return result.exitCode === 0;
 }
 
+/** Writes another backing name into the header; nothing is opened by that name. */
+export async function renameBacking(path: string, backingName: string): Promise<void> {
+  await run('qemu-img', ['rebase', '-q', '-u', '-f', 'qcow2', '-b', backingName, '-F', 'qcow2', path]);
+}
+
 export interface MapExtent {
   readonly offset: number;
   readonly length: number;

@@ -20,6 +20,19 @@ export const repositoryDocument = z.object({
   created_at: time,
   /** Whether layers are compressed some time after they were sealed. */
   compression: z.enum(['none', 'zstd']).optional(),
+  /** It lies on a mount of its own: a copy of this file on the root file system is not the repository. */
+  own_mount: z.boolean().optional(),
+});
+
+/** `.lock.json`: the daemon that uses the repository, or did so last. Proves nothing; the lock is on `.lock.db`. */
+export const holderDocument = z.object({
+  format,
+  host: z.string(),
+  pid: z.number().int(),
+  home: z.string(),
+  since: time,
+  /** Another one each time: who finds his own knows that nobody was here meanwhile. */
+  token: uuid,
 });
 
 /** `<vm-uuid>/vm.json`: the machine as it was seen last. No commands: who writes here must not run programs. */
@@ -88,8 +101,11 @@ export const manifestDocument = z.object({
   context_id: id,
   requested_type: layerType,
   consistency: z.enum(['application', 'filesystem', 'crash']),
+  /** Of the instant that it shows; a copy has those of its original. */
   created_at: time,
   completed_at: time,
+  /** The restore point of which this one is a copy, where that lay, and when it was copied. */
+  copied_from: z.object({ backup_id: id, repository_id: uuid, copied_at: time }).optional(),
   disks: z
     .array(
       z.object({
@@ -147,6 +163,7 @@ export const mergeDocument = z.object({
 });
 
 export type RepositoryDocument = z.infer<typeof repositoryDocument>;
+export type HolderDocument = z.infer<typeof holderDocument>;
 export type VmDocument = z.infer<typeof vmDocument>;
 export type Verification = z.infer<typeof verification>;
 export type Sidecar = z.infer<typeof sidecarDocument>;

@@ -44,19 +44,11 @@ const endingKinds: Readonly<Record<string, OrphanKind>> = {
   '.blocks.json.zst': 'rows',
 };
 
-/** Folders of machines. A symlink is none: what it shows is not ours to remove. */
-export async function machineFolders(root: string): Promise<string[]> {
-  const entries = await readdir(root, { withFileTypes: true });
-  return entries
-    .flatMap((entry) => (entry.isDirectory() && isMachineFolder(entry.name) ? [entry.name] : []))
-    .sort();
-}
-
 /** What lies beside the machines. */
 export async function rootOrphans(root: string): Promise<Orphan[]> {
   const found: Orphan[] = [];
   for (const name of (await readdir(root)).sort()) {
-    if (name === 'repository.json' || name === 'lost+found') continue;
+    if (name === 'repository.json' || name === 'lost+found' || name.startsWith('.lock.')) continue;
     const stats = await lstat(join(root, name));
     if (isMachineFolder(name) && stats.isDirectory()) continue;
     if (stats.isFile() && name.endsWith('.tmp'))

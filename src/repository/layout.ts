@@ -9,6 +9,10 @@ export const vmFolderPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 /** Paths inside one repository. All names that go in were validated: none holds a slash. */
 export const layout = {
   repositoryFile: (root: string) => join(root, 'repository.json'),
+  /** Locked by the daemon that uses the repository; always empty. */
+  lockFile: (root: string) => join(root, '.lock.db'),
+  /** Who has the lock, or had it last. */
+  holderFile: (root: string) => join(root, '.lock.json'),
   vmFolder: (root: string, vmUuid: string) => join(root, vmUuid),
   vmFile: (root: string, vmUuid: string) => join(root, vmUuid, 'vm.json'),
   backupsFolder: (root: string, vmUuid: string) => join(root, vmUuid, 'backups'),

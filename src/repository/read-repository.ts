@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, SendenseError } from '../base/sendense-error.ts';
 import {
@@ -39,11 +40,15 @@ export interface MachineContent {
 
 export const isMachineFolder = (name: string): boolean => vmFolderPattern.test(name);
 
-/** Reads everything that manifests name, one machine at a time: all that the catalogue can be rebuilt from. */
-export async function* readMachines(root: string): AsyncGenerator<MachineContent> {
-  for (const vmUuid of (await namesIn(root)).filter(isMachineFolder)) yield await readMachine(root, vmUuid);
+/** Folders of machines. A symlink is none: what it shows is not ours to change. */
+export async function machineFolders(root: string): Promise<string[]> {
+  const entries = await readdir(root, { withFileTypes: true });
+  return entries
+    .flatMap((entry) => (entry.isDirectory() && isMachineFolder(entry.name) ? [entry.name] : []))
+    .sort();
 }
 
+/** Everything that one machine's manifests name. */
 export async function readMachine(root: string, vmUuid: string): Promise<MachineContent> {
   const unreadable: UnreadableDocument[] = [];
   const attempt = async <T>(path: string, read: () => Promise<T>): Promise<T | null> => {

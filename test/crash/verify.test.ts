@@ -111,14 +111,18 @@ afterAll(async () => {
 beforeEach(async () => {
   cpSync(pristine, repository, { recursive: true, preserveTimestamps: true });
   catalog = createCatalog(at('catalog.db'), clock, logger);
-  repositories = new Repositories(
+  repositories = new Repositories({
     catalog,
     clock,
-    settlingDeps({ runFolder: work }, logger, () => undefined),
-  );
+    locks: new ResourceLocks(),
+    home: work,
+    settling: settlingDeps({ runFolder: work }, logger, () => undefined),
+  });
   await repositories.openAll(repository);
+  await repositories.firstLooks();
 });
-afterEach(() => {
+afterEach(async () => {
+  await repositories.closeAll();
   catalog[Symbol.dispose]();
   for (const name of readdirSync(work).filter((file) => file.startsWith('catalog.db'))) rmSync(at(name));
   rmSync(repository, { recursive: true, force: true });

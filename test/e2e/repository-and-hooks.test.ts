@@ -29,7 +29,7 @@ describe('what surrounds a backup', () => {
     usb.mount();
     appliance.json('repository', 'add', 'usb', '--path', usb.path);
     const first = operator.backUp('m', 'full', '--repository', 'usb');
-    usb.umount();
+    usb.vanish();
     for (const restart of [false, true]) {
       if (restart) {
         await appliance.stop();
@@ -49,7 +49,7 @@ describe('what surrounds a backup', () => {
     const next = operator.backUp('m', 'incremental', '--repository', 'usb');
     expect(next.disks[0]?.backup_type).toBe('incremental');
     await appliance.stop();
-    usb.umount();
+    usb.vanish();
     await appliance.start(['jobs.hook_timeout_s=1']);
   });
 

@@ -25,10 +25,15 @@ export class LoopFolder {
     sh('umount', this.path);
   }
 
+  /** As when a cable is pulled: it goes from the tree at once, whoever has files open. */
+  vanish(): void {
+    sh('umount', '-l', this.path);
+  }
+
   /** At the end, however the test left it. */
   dispose(): void {
     try {
-      this.umount();
+      this.vanish();
     } catch {
       // it was not mounted
     }

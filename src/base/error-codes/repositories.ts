@@ -42,15 +42,21 @@ export const repositoryCodes = {
     'The repository "{repository}" is in use by {holder}.',
     'Wait until that is done: `sendense-ctl job list`, `sendense-ctl mount list`.',
   ),
+  REPOSITORY_IN_USE: environment(
+    'The repository {path} is used by another daemon: pid {pid} on {host}, home {home}, since {since}.',
+    'One repository belongs to one daemon at a time. Stop that daemon, or let go of the repository there with `sendense-ctl repository detach NAME`.',
+    true,
+    409,
+  ),
   REPOSITORY_FULL: environment(
-    'The repository {path} is full.',
-    'Free space or delete old backups (`sendense-ctl backup delete`), then start the backup again.',
+    'The repository {path} is full: {detail}.',
+    'See what retention would free with `sendense-ctl prune plan`, or delete old backups with `sendense-ctl backup delete`; deleting works on a full repository too. Then start it again.',
     true,
     507,
   ),
   REPOSITORY_UNAVAILABLE: environment(
     'The repository folder {path} cannot be used: {detail}',
-    'Check that it is mounted and writable: `sendense-ctl repository test`.',
+    'Mount its file system (see `findmnt` and the kernel log). It is opened again by itself within seconds, nothing needs a restart; `sendense-ctl repository list` shows its state.',
   ),
   FORMAT_INVALID: data(
     'The file {path} is not valid: {detail}',

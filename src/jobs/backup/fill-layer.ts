@@ -56,7 +56,11 @@ export async function fillLayer(
     await discardLayer(files);
     // the mover knows only the export and the tools only a file; people know the folder
     if (isFull(error, deps.repositoryRoot))
-      throw new SendenseError('REPOSITORY_FULL', { path: deps.repositoryRoot }, error);
+      throw new SendenseError(
+        'REPOSITORY_FULL',
+        { path: deps.repositoryRoot, detail: 'its file system took no more' },
+        error,
+      );
     throw error;
   }
 }

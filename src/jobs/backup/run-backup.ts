@@ -5,11 +5,14 @@ import type { Snapshot } from '../../capture/source.ts';
 import { recordBackup } from '../../catalog/record-backup.ts';
 import type { VmDisk } from '../../catalog/vms.ts';
 import { type Manifest, type ManifestDisk, REPOSITORY_FORMAT } from '../../repository/documents.ts';
-import { confirmRepository, repositorySpace } from '../../repository/open-repository.ts';
+import { confirmWritable } from '../../repository/open-repository.ts';
 import { findManifest, makeDiskFolder, writeManifest, writeVmFile } from '../../repository/publish-backup.ts';
 import { discardLayer } from '../../repository/seal-layer.ts';
 import type { JobContext } from '../job-engine.ts';
+import { confirmSoon } from '../repository/confirm-soon.ts';
+import { guardRepository } from '../repository/guard-repository.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
+import { checkSpace } from './check-space.ts';
 import { type FilledLayer, fillLayer } from './fill-layer.ts';
 import { markDamage } from './mark-damage.ts';
 import { type DiskPlan, isUnexpected, planDisk } from './plan-disk.ts';
@@ -20,22 +23,21 @@ import { TransferProgress } from './transfer-progress.ts';
  * One backup of one machine, from the first look at its disks to the catalogue row. When it returns, every byte is
  * durable and proven; when it throws, nothing of it is left in the repository.
  */
-export async function runBackup(
-  deps: BackupDeps,
-  request: BackupRequest,
-  context: JobContext,
-): Promise<void> {
+export async function runBackup(deps: BackupDeps, request: BackupRequest, outer: JobContext): Promise<void> {
   const { vm, repository } = request;
   const made: FilledLayer[] = [];
+  using guard = guardRepository(repository, deps.reserveBytes, outer.signal);
+  const context: JobContext = { ...outer, signal: guard.signal };
   try {
     context.setPhase('preparing');
-    await checkSpace(deps, request);
+    await checkSpace(deps, request, context);
     const disks = vm.disks.filter((disk) => disk.active);
     if (disks.length === 0)
       throw new SendenseError('DISK_UNKNOWN', { subject: `The machine "${vm.name}"`, disk: '(any)' });
     await writeVmFile(repository.root, vmDocumentOf(request));
     await transferAll(deps, request, context, disks, made);
     context.setPhase('sealing');
+    guard.finishing();
     const published: ManifestDisk[] = [];
     const fingerprints = new Map<number, string>();
     for (const filled of made) {
@@ -46,6 +48,7 @@ export async function runBackup(
     context.signal.throwIfAborted();
     context.setPhase('publishing');
     const manifest = manifestOf(deps, request, context, published);
+    await confirmWritable(repository);
     context.intent('manifest-written');
     await writeManifest(repository.root, manifest);
     context.fact('manifest-written');
@@ -53,18 +56,33 @@ export async function runBackup(
     recordBackup(deps.catalog, repository, manifest, fingerprints, deps.clock.now());
     context.fact('catalogued');
   } catch (error) {
-    // once the manifest stands the backup exists, whatever failed after it
-    const isPublished = (await findManifest(repository.root, vm.vmUuid, request.backupId)) !== null;
-    if (!isPublished) for (const filled of made) await discardLayer(filled.files);
-    throw context.signal.aborted ? new SendenseError('CANCELLED', {}, error) : error;
+    if (outer.signal.aborted) {
+      await discardUnpublished(request, context, made);
+      throw new SendenseError('CANCELLED', {}, error);
+    }
+    const isAway = !(await discardUnpublished(request, context, made));
+    const failure = guard.failure() ?? (isAway ? await confirmSoon(repository).catch(toSendenseError) : null);
+    throw failure ?? error;
   }
 }
 
-async function checkSpace(deps: BackupDeps, request: BackupRequest): Promise<void> {
-  await confirmRepository(request.repository);
-  const { availableBytes } = await repositorySpace(request.repository.root);
-  if (availableBytes < deps.reserveBytes)
-    throw new SendenseError('REPOSITORY_FULL', { path: request.repository.root });
+/** @returns false when the repository is away; it is cleaned up when it is back */
+async function discardUnpublished(
+  { repository, vm, backupId }: BackupRequest,
+  context: JobContext,
+  made: readonly FilledLayer[],
+): Promise<boolean> {
+  try {
+    await confirmSoon(repository);
+    // once the manifest stands the backup exists, whatever failed after it
+    const isPublished = (await findManifest(repository.root, vm.vmUuid, backupId)) !== null;
+    if (!isPublished) for (const filled of made) await discardLayer(filled.files);
+    return true;
+  } catch (error) {
+    if (!hasCode(error, 'REPOSITORY_UNAVAILABLE')) throw error;
+    context.intent('left-behind');
+    return false;
+  }
 }
 
 const vmDocumentOf = ({ vm }: BackupRequest) => ({
@@ -149,6 +167,8 @@ async function transferDisks(
     const disk = snapshot.disks[position];
     if (!disk)
       throw new SendenseError('INTERNAL', { detail: 'the snapshot has fewer disks than the machine' });
+    // a folder must not be made below a mount that has gone since
+    await confirmWritable(request.repository);
     const diskFolder = await makeDiskFolder(request.repository.root, request.vm.vmUuid, diskIndex);
     const names = new Set(await readdir(diskFolder));
     const fill = (plan: DiskPlan) => {

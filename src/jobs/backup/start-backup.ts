@@ -90,6 +90,7 @@ export async function startBackup(
     createdAt: createdAt.toISOString(),
     startedAt: null,
     completedAt: null,
+    copiedFrom: null,
     disks: [],
   };
   try {

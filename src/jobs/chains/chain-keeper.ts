@@ -2,6 +2,7 @@ import type { Logger } from '../../base/logger.ts';
 import { hasCode, messageOf } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { chainMembers } from '../../catalog/record-backup.ts';
+import { compressionOf } from '../../repository/open-repository.ts';
 import type { Repositories } from '../repositories.ts';
 import { isConsolidationDue } from './is-consolidation-due.ts';
 import type { MachinePlace } from './retire-backup.ts';
@@ -27,7 +28,7 @@ export type ChainsChanged = (contextId: string, repositoryId: string) => void;
 /** Keeps chains short by itself: starts a consolidation where one is due, and again where it had to give way. */
 export class ChainKeeper {
   readonly #deps: KeeperDeps;
-  readonly #timers = new Map<string, NodeJS.Timeout>();
+  readonly #timers = new Map<string, { readonly timer: NodeJS.Timeout; readonly dueMs: number }>();
   #closed = false;
 
   constructor(deps: KeeperDeps) {
@@ -36,46 +37,51 @@ export class ChainKeeper {
 
   /** At start: everything that a daemon before us left to do. */
   lookAtAll(): void {
-    const { catalog, repositories } = this.#deps;
-    for (const vm of catalog.vms.all())
-      for (const { id } of repositories.all())
-        if (this.#deps.isEnabled && this.#isDue(vm.contextId, id))
-          this.#beginLater(vm.contextId, id, SETTLE_MS);
+    const { catalog, options } = this.#deps;
+    if (!this.#deps.isEnabled) return;
+    for (const { contextId, repositoryId } of catalog.chains.overdue(options.maxDepth))
+      if (this.#isDue(contextId, repositoryId)) this.#beginLater(contextId, repositoryId, SETTLE_MS);
   }
 
   /** Something was added to or deleted from the chains of a machine. */
   changed(contextId: string, repositoryId: string, delayMs = SETTLE_MS): void {
-    const isGrown = this.#compresses(repositoryId) && delayMs === SETTLE_MS;
     if (this.#closed || !this.#deps.isEnabled) return;
-    if (!isGrown && !this.#isDue(contextId, repositoryId)) return;
-    this.#beginLater(contextId, repositoryId, delayMs);
+    if (this.#isDue(contextId, repositoryId)) this.#beginLater(contextId, repositoryId, delayMs);
+    else if (delayMs === SETTLE_MS) void this.#compressLater(contextId, repositoryId);
+  }
+
+  /** A new layer is compressed where the repository wants that. */
+  async #compressLater(contextId: string, repositoryId: string): Promise<void> {
+    const place = this.#placeOf(contextId, repositoryId);
+    // one that cannot be asked now is away
+    const compression = place ? await compressionOf(place.repository).catch(() => 'none') : 'none';
+    if (compression !== 'none' && !this.#closed) this.#beginLater(contextId, repositoryId, SETTLE_MS);
   }
 
   #beginLater(contextId: string, repositoryId: string, delayMs: number): void {
     const key = `${repositoryId}/${contextId}`;
-    if (this.#timers.has(key)) return;
+    const dueMs = Date.now() + delayMs;
+    const waiting = this.#timers.get(key);
+    // what was in the way when it was put off has perhaps just ended
+    if (waiting && waiting.dueMs <= dueMs) return;
+    clearTimeout(waiting?.timer);
     const timer = setTimeout(() => {
       this.#timers.delete(key);
       this.#begin(contextId, repositoryId);
     }, delayMs);
     timer.unref();
-    this.#timers.set(key, timer);
+    this.#timers.set(key, { timer, dueMs });
   }
 
   close(): void {
     this.#closed = true;
-    for (const timer of this.#timers.values()) clearTimeout(timer);
+    for (const { timer } of this.#timers.values()) clearTimeout(timer);
     this.#timers.clear();
   }
 
   #isDue(contextId: string, repositoryId: string): boolean {
     const members = chainMembers(this.#deps.catalog, contextId, repositoryId);
     return isConsolidationDue(members, this.#deps.options.maxDepth);
-  }
-
-  #compresses(repositoryId: string): boolean {
-    const repository = this.#deps.repositories.all().find(({ id }) => id === repositoryId);
-    return repository?.compression === 'zstd';
   }
 
   #begin(contextId: string, repositoryId: string): void {

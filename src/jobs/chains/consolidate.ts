@@ -10,7 +10,7 @@ import { diskIndexes } from '../../repository/disk-layers.ts';
 import { carryOutMerge, type RewriteStep, settleMerge } from '../../repository/merge/carry-out-merge.ts';
 import { mergeLayersOf } from '../../repository/merge/merge-layers.ts';
 import { planCompression, planCut, planMerges } from '../../repository/merge/plan-merge.ts';
-import { confirmRepository, repositorySpace } from '../../repository/open-repository.ts';
+import { compressionOf, confirmWritable, repositorySpace } from '../../repository/open-repository.ts';
 import { findManifest } from '../../repository/publish-backup.ts';
 import { readRetired } from '../../repository/retired-layers.ts';
 import type { JobContext } from '../job-engine.ts';
@@ -80,7 +80,7 @@ class Consolidation {
 
   async run(): Promise<ConsolidateResult> {
     const { repository, vm } = this.#place;
-    await confirmRepository(repository);
+    await confirmWritable(repository);
     this.#context.setPhase('merging');
     await this.#release();
     for (const diskIndex of await diskIndexes(repository.root, vm.vmUuid)) {
@@ -89,7 +89,7 @@ class Consolidation {
         await this.#attempt(diskIndex, step);
       await this.#shorten(diskIndex);
     }
-    if (repository.compression === 'zstd') await this.#compress();
+    if ((await compressionOf(repository)) === 'zstd') await this.#compress();
     await this.#release();
     return {
       steps: this.#steps,
@@ -226,7 +226,10 @@ class Consolidation {
     const { root } = this.#place.repository;
     const { availableBytes } = await repositorySpace(root);
     if (availableBytes < neededBytes + this.#deps.reserveBytes)
-      throw new SendenseError('REPOSITORY_FULL', { path: root });
+      throw new SendenseError('REPOSITORY_FULL', {
+        path: root,
+        detail: `${formatBytes(neededBytes)} are needed besides the reserve, ${formatBytes(availableBytes)} are free`,
+      });
   }
 
   /** Only while nobody reads any restore point of the machine: an old mount may still hold names of layers. */

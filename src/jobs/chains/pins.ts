@@ -5,7 +5,7 @@ import type { Backup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { BackupPin } from '../../catalog/pins.ts';
 import { recordPins } from '../../catalog/record-backup.ts';
-import { confirmRepository } from '../../repository/open-repository.ts';
+import { confirmWritable } from '../../repository/open-repository.ts';
 import { type PinEntry, readPins, writePins } from '../../repository/pins-file.ts';
 import { findCompleted } from '../find-backup.ts';
 import type { Repositories } from '../repositories.ts';
@@ -81,7 +81,7 @@ async function change(
   next: (pins: readonly PinEntry[]) => readonly PinEntry[],
 ): Promise<void> {
   const repository = deps.repositories.byId(backup.repositoryId);
-  await confirmRepository(repository);
+  await confirmWritable(repository);
   const vm = deps.catalog.vms.byContext(backup.contextId);
   if (!vm) throw new SendenseError('VM_UNKNOWN', { vm: backup.vmName });
   const release = deps.locks.acquire('a change of its pins', [

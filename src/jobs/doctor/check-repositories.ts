@@ -1,7 +1,7 @@
 import { messageOf } from '../../base/sendense-error.ts';
 import { formatBytes } from '../../base/units.ts';
-import type { RepositoryRecord } from '../../catalog/repositories.ts';
-import { confirmRepository, type Repository, repositorySpace } from '../../repository/open-repository.ts';
+import { confirmWritable, repositorySpace } from '../../repository/open-repository.ts';
+import type { KnownRepository } from '../repositories.ts';
 import { type Finding, failed, ok, warn } from './finding.ts';
 
 /** Warned of below this many times the reserve: time to act before a backup is refused. */
@@ -9,26 +9,24 @@ const LOW_FACTOR = 10;
 
 /** One finding for each repository, also for those that could not be opened. */
 export async function checkRepositories(
-  known: readonly RepositoryRecord[],
-  open: readonly Repository[],
+  known: readonly KnownRepository[],
   reserveBytes: number,
 ): Promise<Finding[]> {
   return await Promise.all(
-    known.map(async (record) => {
-      const check = `repository ${record.name}`;
-      const repository = open.find((candidate) => candidate.id === record.id);
-      if (!repository)
+    known.map(async ({ repository, state, reason, since }) => {
+      const check = `repository ${repository.name}`;
+      if (state === 'away')
         return failed(
           check,
-          `${record.root} is not open`,
-          `Mount its file system, then: sendense-ctl repository add ${record.name} --path ${record.root}. If it is gone for good: sendense-ctl repository remove ${record.name}`,
+          `${repository.root} is away since ${since}: ${reason}`,
+          `Mount its file system; it is opened by itself then. If it is gone for good: sendense-ctl repository remove ${repository.name}`,
         );
       try {
-        await confirmRepository(repository);
+        await confirmWritable(repository);
         const { availableBytes, totalBytes } = await repositorySpace(repository.root);
         return judgeSpace(check, availableBytes, totalBytes, reserveBytes);
       } catch (error) {
-        return failed(check, messageOf(error), `sendense-ctl repository test ${record.name}`);
+        return failed(check, messageOf(error), `sendense-ctl repository test ${repository.name}`);
       }
     }),
   );

@@ -26,11 +26,7 @@ export async function examine(deps: DoctorDeps): Promise<Finding[]> {
   return [
     ...checkTools({ ...deps.tools(), needsNbdServer }),
     ...checkHost(host, { mountMode: config.mounts.mode, writesOverFuse: needsNbdServer, newestBackup }),
-    ...(await checkRepositories(
-      catalog.repositories.all(),
-      repositories.all(),
-      config.repository.reserve_bytes,
-    )),
+    ...(await checkRepositories(repositories.known(), config.repository.reserve_bytes)),
   ];
 }
 

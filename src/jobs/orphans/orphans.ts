@@ -5,8 +5,9 @@ import { syncFolder } from '../../base/durable-file.ts';
 import { errnoOf, hasCode, SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { Vm } from '../../catalog/vms.ts';
-import { machineFolders, machineOrphans, type Orphan, rootOrphans } from '../../repository/find-orphans.ts';
+import { machineOrphans, type Orphan, rootOrphans } from '../../repository/find-orphans.ts';
 import { confirmRepository, type Repository } from '../../repository/open-repository.ts';
+import { machineFolders } from '../../repository/read-repository.ts';
 import type { Repositories } from '../repositories.ts';
 import { chainResource, type LockRequest, type ResourceLocks } from '../resource-locks.ts';
 

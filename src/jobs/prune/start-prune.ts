@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { compactTimestamp } from '../../base/clock.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Job } from '../../catalog/jobs.ts';
-import { confirmRepository } from '../../repository/open-repository.ts';
+import { confirmWritable } from '../../repository/open-repository.ts';
 import type { ChainsChanged } from '../chains/chain-keeper.ts';
 import { deletionLocks } from '../chains/deletion-locks.ts';
 import { releaseLayers, retireBackup } from '../chains/retire-backup.ts';
@@ -63,7 +63,7 @@ export async function startPrune(deps: PruneDeps, planId: string, force: boolean
     const emptied = plan.machines.filter(({ deletesLastGood }) => deletesLastGood);
     if (emptied.length > 0 && !force)
       throw new SendenseError('PRUNE_LAST_GOOD', { vms: emptied.map(({ vm }) => vm.name).join(', ') });
-    for (const { repository } of plan.machines) await confirmRepository(repository);
+    for (const { repository } of plan.machines) await confirmWritable(repository);
     const [only, ...others] = plan.machines;
     return deps.engine.submit(jobId, {
       kind: 'prune',

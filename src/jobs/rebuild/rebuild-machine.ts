@@ -9,16 +9,16 @@ import type { Manifest } from '../../repository/documents.ts';
 import { layerFiles, layout } from '../../repository/layout.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import { type MachineContent, readSidecar } from '../../repository/read-repository.ts';
-import { adoptMachine } from '../adopt-machine.ts';
 import { adoptVerdicts } from '../adopt-verdicts.ts';
+import { adoptMachine } from '../repository/adopt-machine.ts';
 
 /** Ids of backups whose rows changed. */
 export interface Differences {
-  readonly added: string[];
+  readonly added: readonly string[];
   readonly updated: string[];
   /** Their manifests are gone. */
   readonly removed: string[];
-  readonly clashes: string[];
+  readonly clashes: readonly string[];
   /** Paths of documents that cannot be read; rows that may belong to them stay as they are. */
   readonly unreadable: string[];
 }
@@ -37,7 +37,11 @@ export async function rebuildMachine(
     const removed = vm && unreadable.length === 0 ? removeRows(catalog, repository, vm, new Set(), now) : [];
     return { added: [], updated: [], removed, clashes: [], unreadable };
   }
-  const { adopted, clashes } = await adoptMachine(catalog, repository, content, now);
+  const { adopted, clashes } = await adoptMachine(
+    { catalog, clock: { now: () => now } },
+    repository,
+    content,
+  );
   const vm = catalog.vms.byUuid(machine.vmUuid);
   if (!vm) return { added: adopted, updated: [], removed: [], clashes, unreadable };
   const broken = unreadable.map((path) => /([^/]+)\.json$/.exec(path)?.[1] ?? '');

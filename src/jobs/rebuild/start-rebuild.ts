@@ -1,10 +1,9 @@
-import { readdir } from 'node:fs/promises';
 import type { Clock } from '../../base/clock.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { Job } from '../../catalog/jobs.ts';
 import { confirmRepository, type Repository } from '../../repository/open-repository.ts';
-import { isMachineFolder, readMachine } from '../../repository/read-repository.ts';
+import { machineFolders, readMachine } from '../../repository/read-repository.ts';
 import { endOf } from '../end-of-job.ts';
 import type { JobContext, JobEngine } from '../job-engine.ts';
 import type { Repositories } from '../repositories.ts';
@@ -106,7 +105,7 @@ async function runRebuild(
   const { signal, jobId } = context;
   context.setPhase('reading');
   await confirmRepository(repository);
-  const folders = (await readdir(repository.root)).filter(isMachineFolder).sort();
+  const folders = await machineFolders(repository.root);
   for (const [index, vmUuid] of folders.entries()) {
     if (signal.aborted) throw new SendenseError('CANCELLED');
     const vm = catalog.vms.byUuid(vmUuid);
