@@ -61,6 +61,7 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
       query: z.strictObject({
         vm_name: vmName.optional(),
         status: jobStatus.optional(),
+        repository: repositoryName.optional(),
         cursor: backupRef.optional(),
         limit,
       }),
@@ -75,6 +76,7 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
           limit: query.limit + 1,
           ...(query.vm_name === undefined ? {} : { contextId: findVm(catalog, query.vm_name).contextId }),
           ...(query.status === undefined ? {} : { status: query.status }),
+          ...(query.repository === undefined ? {} : { repositoryId: repositories.idOf(query.repository) }),
           ...(after ? { after } : {}),
         });
         const page = backups.slice(0, query.limit);

@@ -2,10 +2,17 @@
 export function toWire(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(toWire);
   if (value === null || typeof value !== 'object') return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([key, inner]) => [
-      key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
-      toWire(inner),
-    ]),
-  );
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [wireName(key), toWire(inner)]));
+}
+
+/** The names are few, the values may be a hundred thousand. Those of free-form data are not remembered for ever. */
+const wireNames = new Map<string, string>();
+const MAX_NAMES = 2_000;
+
+function wireName(key: string): string {
+  const known = wireNames.get(key);
+  if (known !== undefined) return known;
+  const name = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  if (wireNames.size < MAX_NAMES) wireNames.set(key, name);
+  return name;
 }

@@ -1,3 +1,5 @@
+import type { Statement } from 'better-sqlite3';
+import { compareText } from '../base/compare-text.ts';
 import type { ErrorReport } from '../base/sendense-error.ts';
 import type { LayerType } from '../nbd/exports/export-name.ts';
 import type { Db } from './open-catalog.ts';
@@ -118,38 +120,71 @@ const toDisk = (row: DiskRow): BackupDisk => ({
   verifiedOk: row.verified_ok === null ? null : row.verified_ok === 1,
 });
 
+const toBackup = (row: BackupRow, disks: readonly BackupDisk[]): Backup => ({
+  id: row.id,
+  jobId: row.job_id,
+  contextId: row.vm_context_id,
+  vmName: row.vm_name,
+  type: row.backup_type,
+  status: row.status,
+  repositoryId: row.repository_id,
+  consistency: row.consistency,
+  bytesTransferred: row.bytes_transferred,
+  totalBytes: row.total_bytes,
+  error: row.error === null ? null : (JSON.parse(row.error) as ErrorReport),
+  createdAt: row.created_at,
+  startedAt: row.started_at,
+  completedAt: row.completed_at,
+  copiedFrom: row.copied_from,
+  disks,
+});
+
+/** One statement for each set of filters: only then does each find its index. */
+function listStatements(db: Db) {
+  const prepared = new Map<string, Statement<[Record<string, string | number>], BackupRow>>();
+  return (filter: BackupFilter): BackupRow[] => {
+    const { contextId, status, repositoryId, after, limit } = filter;
+    const conditions = [
+      ...(contextId === undefined ? [] : ['vm_context_id = @contextId']),
+      ...(repositoryId === undefined ? [] : ['repository_id = @repositoryId']),
+      ...(status === undefined ? [] : ['status = @status']),
+      ...(after === undefined ? [] : ['(created_at, id) < (@afterAt, @afterId)']),
+    ];
+    const where = conditions.length === 0 ? '' : `WHERE ${conditions.join(' AND ')}`;
+    const statement =
+      prepared.get(where) ??
+      db.prepare<[Record<string, string | number>], BackupRow>(
+        `SELECT * FROM backup_jobs ${where} ORDER BY created_at DESC, id DESC LIMIT @limit`,
+      );
+    prepared.set(where, statement);
+    return statement.all({
+      limit,
+      ...(contextId === undefined ? {} : { contextId }),
+      ...(repositoryId === undefined ? {} : { repositoryId }),
+      ...(status === undefined ? {} : { status }),
+      ...(after === undefined ? {} : { afterAt: after.createdAt, afterId: after.id }),
+    });
+  };
+}
+
 export function backupQueries(db: Db) {
-  const disksOf = db.prepare<[string], DiskRow>(
-    'SELECT * FROM backup_disks WHERE backup_id = ? ORDER BY disk_index',
+  const disksOf = db.prepare<[string], DiskRow & { backup_id: string }>(
+    'SELECT * FROM backup_disks WHERE backup_id IN (SELECT value FROM json_each(?)) ORDER BY backup_id, disk_index',
   );
-  const toBackup = (row: BackupRow): Backup => ({
-    id: row.id,
-    jobId: row.job_id,
-    contextId: row.vm_context_id,
-    vmName: row.vm_name,
-    type: row.backup_type,
-    status: row.status,
-    repositoryId: row.repository_id,
-    consistency: row.consistency,
-    bytesTransferred: row.bytes_transferred,
-    totalBytes: row.total_bytes,
-    error: row.error === null ? null : (JSON.parse(row.error) as ErrorReport),
-    createdAt: row.created_at,
-    startedAt: row.started_at,
-    completedAt: row.completed_at,
-    copiedFrom: row.copied_from,
-    disks: disksOf.all(row.id).map(toDisk),
-  });
+  /** With the disks of all of them in one query. */
+  const toBackups = (rows: readonly BackupRow[]): Backup[] => {
+    if (rows.length === 0) return [];
+    const disks = Map.groupBy(
+      disksOf.all(JSON.stringify(rows.map(({ id }) => id))),
+      ({ backup_id }) => backup_id,
+    );
+    return rows.map((row) => toBackup(row, (disks.get(row.id) ?? []).map(toDisk)));
+  };
   const byId = db.prepare<[string], BackupRow>('SELECT * FROM backup_jobs WHERE id = ?');
   const byPrefix = db.prepare<[string, string], BackupRow>(
     'SELECT * FROM backup_jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT 5',
   );
-  const filtered = db.prepare<Record<string, string | number | null>, BackupRow>(
-    `SELECT * FROM backup_jobs WHERE (@contextId IS NULL OR vm_context_id = @contextId) AND (@status IS NULL OR status = @status)
-       AND (@repositoryId IS NULL OR repository_id = @repositoryId)
-       AND (@afterAt IS NULL OR created_at < @afterAt OR (created_at = @afterAt AND id < @afterId))
-     ORDER BY created_at DESC, id DESC LIMIT @limit`,
-  );
+  const rowsOf = listStatements(db);
   const newestCopy = db
     .prepare<[string, string], string | null>(
       `SELECT MAX(created_at) FROM backup_jobs WHERE vm_context_id = ? AND repository_id = ? AND copied_from IS NOT NULL AND status = 'completed'`,
@@ -193,24 +228,14 @@ export function backupQueries(db: Db) {
       ORDER BY d.verified_at, b.completed_at, d.backup_id, d.disk_index LIMIT ?`,
   );
   const remove = db.prepare<[string]>('DELETE FROM backup_jobs WHERE id = ?');
-  const list = (filter: BackupFilter): Backup[] =>
-    filtered
-      .all({
-        contextId: filter.contextId ?? null,
-        status: filter.status ?? null,
-        repositoryId: filter.repositoryId ?? null,
-        afterAt: filter.after?.createdAt ?? null,
-        afterId: filter.after?.id ?? null,
-        limit: filter.limit,
-      })
-      .map(toBackup);
+  const list = (filter: BackupFilter): Backup[] => toBackups(rowsOf(filter));
   return {
     byId: (id: string): Backup | null => {
       const row = byId.get(id);
-      return row ? toBackup(row) : null;
+      return row ? (toBackups([row])[0] ?? null) : null;
     },
     /** At most 5 whose id begins like this. */
-    byPrefix: (prefix: string): Backup[] => byPrefix.all(prefix, `${prefix}\u{10ffff}`).map(toBackup),
+    byPrefix: (prefix: string): Backup[] => toBackups(byPrefix.all(prefix, `${prefix}\u{10ffff}`)),
     list,
     /** The instant of the newest copy of a machine in a repository. */
     newestCopy: (contextId: string, repositoryId: string): string | null =>
@@ -220,7 +245,7 @@ export function backupQueries(db: Db) {
     /** Completed backups of a machine in one repository, oldest first. */
     completed: (contextId: string, repositoryId: string): Backup[] =>
       list({ contextId, repositoryId, status: 'completed', limit: -1 }).toSorted(
-        (a, b) => (a.completedAt ?? '').localeCompare(b.completedAt ?? '') || a.id.localeCompare(b.id),
+        (a, b) => compareText(a.completedAt ?? '', b.completedAt ?? '') || compareText(a.id, b.id),
       ),
     save: db.transaction((backup: Backup) => {
       save.run({

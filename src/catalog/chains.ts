@@ -36,6 +36,9 @@ export function chainQueries(db: Db) {
     `SELECT vm_context_id, repository_id FROM backup_chains WHERE total_backups > ?
      UNION SELECT vm_context_id, repository_id FROM retired_backups`,
   );
+  const machinesIn = db
+    .prepare<[string], string>('SELECT DISTINCT vm_context_id FROM backup_chains WHERE repository_id = ?')
+    .pluck();
   const usedBytes = db
     .prepare<[string], number | null>(
       'SELECT SUM(total_size_bytes) FROM backup_chains WHERE repository_id = ?',
@@ -45,6 +48,8 @@ export function chainQueries(db: Db) {
     /** Machines with a chain longer than this, or with layers of deleted backups: all that may be worth shortening. */
     overdue: (maxDepth: number): { contextId: string; repositoryId: string }[] =>
       overdue.all(maxDepth).map((row) => ({ contextId: row.vm_context_id, repositoryId: row.repository_id })),
+    /** Machines that have layers in a repository. */
+    machinesIn: (repositoryId: string): Set<string> => new Set(machinesIn.all(repositoryId)),
     /** Length of all layers in a repository. */
     usedBytes: (repositoryId: string): number => usedBytes.get(repositoryId) ?? 0,
     /** Chains are derived from the backups; after a change they are written anew. */

@@ -1,3 +1,4 @@
+import { compareText } from '../base/compare-text.ts';
 import { type ChainMember, chainsOf } from '../repository/chains.ts';
 import type { Manifest, VmDocument } from '../repository/documents.ts';
 import type { Repository } from '../repository/open-repository.ts';
@@ -44,12 +45,15 @@ export function backupOf(manifest: Manifest, repositoryId: string): Backup {
 }
 
 /** Everything that has layers in a repository, in order of completion: restore points and retired backups. */
-export function chainMembers(catalog: Catalog, contextId: string, repositoryId: string): ChainMember[] {
-  const timed = [
-    ...catalog.backups.completed(contextId, repositoryId),
-    ...catalog.retired.ofVm(contextId, repositoryId),
-  ];
-  return timed.toSorted((a, b) => (a.completedAt ?? '').localeCompare(b.completedAt ?? ''));
+export function chainMembers(
+  catalog: Catalog,
+  contextId: string,
+  repositoryId: string,
+  /** The restore points, when the caller has them already. */
+  backups: readonly Backup[] = catalog.backups.completed(contextId, repositoryId),
+): ChainMember[] {
+  const timed = [...backups, ...catalog.retired.ofVm(contextId, repositoryId)];
+  return timed.toSorted((a, b) => compareText(a.completedAt ?? '', b.completedAt ?? ''));
 }
 
 /** Derives the chains of a machine anew from its completed backups. */

@@ -45,7 +45,10 @@ export function vmQueries(db: Db) {
   const disksOf = db.prepare<[string], DiskRow>(
     'SELECT disk_index, disk_key, format, active FROM vm_disks WHERE context_id = ? ORDER BY disk_index',
   );
-  const toVm = (row: VmRow): Vm => ({
+  const allDisks = db.prepare<[], DiskRow & { context_id: string }>(
+    'SELECT context_id, disk_index, disk_key, format, active FROM vm_disks ORDER BY context_id, disk_index',
+  );
+  const toVm = (row: VmRow, disks: readonly DiskRow[] = disksOf.all(row.context_id)): Vm => ({
     contextId: row.context_id,
     vmUuid: row.vm_uuid,
     name: row.vm_name,
@@ -54,7 +57,7 @@ export function vmQueries(db: Db) {
     afterCommand: row.after_command,
     allowBacking: JSON.parse(row.allow_backing) as string[],
     createdAt: row.created_at,
-    disks: disksOf.all(row.context_id).map((disk) => ({
+    disks: disks.map((disk) => ({
       diskIndex: disk.disk_index,
       key: disk.disk_key,
       format: disk.format,
@@ -89,7 +92,10 @@ export function vmQueries(db: Db) {
       const row = byUuid.get(vmUuid);
       return row ? toVm(row) : null;
     },
-    all: (): Vm[] => all.all().map(toVm),
+    all: (): Vm[] => {
+      const disks = Map.groupBy(allDisks.all(), ({ context_id }) => context_id);
+      return all.all().map((row) => toVm(row, disks.get(row.context_id) ?? []));
+    },
     /** Writes the machine and all its disks; a disk is never forgotten, only inactive. */
     save: db.transaction((vm: Vm, now: Date) => {
       upsert.run({

@@ -65,6 +65,13 @@ const columns: Column<BackupView>[] = [
 ];
 const name = (backup: BackupView) => backup.backup_id;
 
+interface ListOptions {
+  readonly vm?: string;
+  readonly status?: string;
+  readonly repository?: string;
+  readonly limit: string;
+}
+
 export function backupCommands(program: Command): Command {
   const backup = program.command('backup').description('restore points of machines');
   backup
@@ -111,12 +118,14 @@ export function backupCommands(program: Command): Command {
     .description('backups, newest first')
     .option('--vm <name>', 'only this machine')
     .addOption(new Option('--status <status>', 'only with this status').choices(jobStatuses))
+    .option('--repository <name>', 'only there')
     .option('--limit <n>', 'how many', '100')
-    .action(async (options: { vm?: string; status?: string; limit: string }, command: Command) => {
+    .action(async (options: ListOptions, command: Command) => {
       const { client, format } = contextOf(command);
+      const { vm, ...filter } = options;
       const answer = await client.call<{ backups: BackupView[]; next_cursor: string | null }>(
         'GET',
-        `/backup/list${query({ vm_name: options.vm, status: options.status, limit: options.limit })}`,
+        `/backup/list${query({ vm_name: vm, status: filter.status, repository: filter.repository, limit: filter.limit })}`,
       );
       print(format, answer, answer.backups, columns, name);
       if (answer.next_cursor !== null) say('There are more; raise --limit.');

@@ -55,7 +55,7 @@ interface RepositoriesDeps extends ScanDeps {
 }
 
 /** Who opens a repository waits so long for the look through it; a large one goes on in the background. */
-const PATIENCE_MS = 1_000;
+const PATIENCE_MS = 300;
 /** And so long when the catalogue knows nothing of it, as after its loss. */
 const FIRST_PATIENCE_MS = 5_000;
 
@@ -127,9 +127,14 @@ export class Repositories {
 
   /** @throws REPOSITORY_UNKNOWN; REPOSITORY_UNAVAILABLE when it is away */
   byName(name: string): Repository {
+    return this.byId(this.idOf(name));
+  }
+
+  /** Also of one that is away. @throws REPOSITORY_UNKNOWN */
+  idOf(name: string): string {
     const record = this.#deps.catalog.repositories.all().find((candidate) => candidate.name === name);
     if (!record) throw new SendenseError('REPOSITORY_UNKNOWN', { repository: name });
-    return this.byId(record.id);
+    return record.id;
   }
 
   /** @throws REPOSITORY_UNAVAILABLE when it is away */

@@ -285,10 +285,10 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   });
   scrub.start();
 
-  keeper.lookAtAll();
+  void keeper.lookAtAll();
   backAgain = async (repository) => {
     await clearLeftBehind({ catalog, clock }, repository);
-    keeper.lookAtAll();
+    await keeper.lookAtAll();
   };
   const tracker = new SpaceTracker(space);
   const watch = new RepositoryWatch({

@@ -14,3 +14,6 @@ CREATE TABLE repository_sizes (
   warned INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (repository_id, day)
 ) STRICT;
+
+-- A machine's list, newest first, over all repositories.
+CREATE INDEX backup_jobs_by_vm_time ON backup_jobs (vm_context_id, created_at, id);

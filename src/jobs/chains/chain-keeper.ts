@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from '../../base/logger.ts';
 import { hasCode, messageOf } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
@@ -36,11 +37,14 @@ export class ChainKeeper {
   }
 
   /** At start: everything that a daemon before us left to do. */
-  lookAtAll(): void {
+  async lookAtAll(): Promise<void> {
     const { catalog, options } = this.#deps;
     if (!this.#deps.isEnabled) return;
-    for (const { contextId, repositoryId } of catalog.chains.overdue(options.maxDepth))
+    for (const { contextId, repositoryId } of catalog.chains.overdue(options.maxDepth)) {
+      if (this.#closed) return;
       if (this.#isDue(contextId, repositoryId)) this.#beginLater(contextId, repositoryId, SETTLE_MS);
+      await nextTurn(); // there may be thousands
+    }
   }
 
   /** Something was added to or deleted from the chains of a machine. */

@@ -34,7 +34,8 @@ export function chainEffects(
       const free = layers.filter(({ layer, retired }) => retired && !needed.has(layer));
       if (free.length === 0) break;
       for (const { layer } of free) fates.set(layer, { word: 'removed', isFreed: true });
-      layers = layers.filter((layer) => !free.includes(layer));
+      const gone = new Set(free);
+      layers = layers.filter((layer) => !gone.has(layer));
     }
     for (const step of planMerges(layers)) {
       const gone =

@@ -57,8 +57,10 @@ export function planPrune(deps: PlanDeps, request: PruneRequest, now: Date): Pru
   const places = request.repository === null ? repositories.all() : [repositories.byName(request.repository)];
   const machines: MachinePlan[] = [];
   const world = createHash('sha256').update(JSON.stringify(request.rules));
+  const inPlace = new Map(places.map(({ id }) => [id, catalog.chains.machinesIn(id)]));
   for (const vm of vms) {
     for (const repository of places) {
+      if (!inPlace.get(repository.id)?.has(vm.contextId)) continue;
       const backups = catalog.backups.completed(vm.contextId, repository.id);
       if (backups.length === 0) continue;
       machines.push(planMachine(catalog, { vm, repository }, backups, request.rules, now, world));
@@ -76,7 +78,7 @@ function planMachine(
   world: { update(text: string): unknown },
 ): MachinePlan {
   const pins = Map.groupBy(catalog.pins.ofVm(vm.contextId, repository.id), ({ backupId }) => backupId);
-  const members = chainMembers(catalog, vm.contextId, repository.id);
+  const members = chainMembers(catalog, vm.contextId, repository.id, backups);
   const isGood = (backup: Backup) => backup.disks.every(({ damage }) => damage === null);
   const known = backups.map((backup) => ({
     id: backup.id,

@@ -27,6 +27,13 @@ export function isTimeZone(name: string): boolean {
  * @throws RangeError for a name that `isTimeZone` refuses
  */
 export function openTimeZone(name: string): TimeZone {
+  // planning opens the same one for each of thousands of machines, and Intl is slow to begin
+  if (lastOpened?.name !== name) lastOpened = makeTimeZone(name);
+  return lastOpened;
+}
+let lastOpened: TimeZone | null = null;
+
+function makeTimeZone(name: string): TimeZone {
   if (!isTimeZone(name)) throw new RangeError(`"${name}" is no time zone of the IANA database`);
   const format = new Intl.DateTimeFormat('en-US', { timeZone: name, timeZoneName: 'longOffset' });
   const known = new Map<number, number>();
