@@ -132,13 +132,12 @@ it('shortens a long chain by itself with a full made from the chain', async () =
   point('full');
   for (let count = 0; count < 6; count += 1) point();
   await operator.idle();
-  const chains = appliance.json<{ chains: { total_layers: number }[] }>(
-    'backup',
-    'chain',
-    '--vm',
-    'm',
-  ).chains;
-  for (const { total_layers } of chains) expect(total_layers).toBeLessThanOrEqual(5);
+  const { chains } = appliance.json<{
+    chains: { total_layers: number; latest_backup_id: string }[];
+  }>('backup', 'chain', '--vm', 'm');
+  // the chain that grows is short; an older one may have got longer before its turn came, and grows no more
+  const growing = chains.find(({ latest_backup_id }) => latest_backup_id === points.at(-1));
+  expect(growing?.total_layers).toBeLessThanOrEqual(4);
   expect(chains.length).toBeGreaterThan(1);
   // none of them came from the source a second time
   expect(operator.backups().flatMap(({ disks }) => disks.filter(({ reason }) => reason !== null))).toEqual(

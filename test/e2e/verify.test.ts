@@ -399,16 +399,20 @@ describe('a verification', () => {
     }
   });
 
-  it('keeps its verdict in the catalogue when the repository can only be read', () => {
+  it('keeps its verdict in the catalogue when the repository can only be read', async () => {
     const { backup_id } = backUp('m', 'full', '--repository', 'other');
+    await appliance.stop(); // it holds a lock there
     sh('mount', '-o', 'remount,ro', root);
+    await appliance.start(settings);
     try {
       const done = verify('backup', backup_id);
       expect(done).toMatchObject({ status: 'completed', result: { bad: 0 } });
       expect(done.warnings.join()).toContain('could not be written beside');
       expect(show(backup_id).verified_ok).toBe(true);
     } finally {
+      await appliance.stop();
       sh('mount', '-o', 'remount,rw', root);
+      await appliance.start(settings);
     }
   });
 
