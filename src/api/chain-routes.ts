@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { SendenseError } from '../base/sendense-error.ts';
 import { type PinDeps, pinBackup, unpinBackup } from '../jobs/chains/pins.ts';
+import { previewConsolidation } from '../jobs/chains/preview-consolidation.ts';
 import { type ConsolidateWishes, startConsolidate } from '../jobs/chains/start-consolidate.ts';
 import { findVm } from '../jobs/find-backup.ts';
 import type { MachinePlan } from '../jobs/prune/plan-prune.ts';
@@ -121,15 +122,29 @@ export function chainRoutes(deps: ChainRouteDeps): Route[] {
           .default(false)
           .meta({ description: 'Where a file is in use, write a new one beside it instead of waiting' }),
         rate_mib_per_s: z.number().int().min(1).max(100_000).optional(),
+        dry_run: z.boolean().default(false),
       }),
-      answer: z.object({ job_id: z.string(), status: jobStatus }),
+      answer: z.object({
+        job_id: z.string().nullable(),
+        status: jobStatus.nullable(),
+        steps: z
+          .array(z.looseObject({ disk_id: z.number(), operation: z.string(), layer: z.string() }))
+          .optional(),
+      }),
       handle: async ({ body }) => {
         const place = {
           vm: findVm(deps.catalog, body.vm_name),
           repository: deps.repositories.byName(body.repository),
         };
+        const maxDepth = body.full ? 1 : deps.consolidation.maxDepth;
+        if (body.dry_run)
+          return {
+            jobId: null,
+            status: null,
+            steps: await previewConsolidation(deps.catalog, place, maxDepth),
+          };
         const job = startConsolidate(deps, place, {
-          maxDepth: body.full ? 1 : deps.consolidation.maxDepth,
+          maxDepth,
           rateBytes: body.rate_mib_per_s === undefined ? null : body.rate_mib_per_s * MIB,
           besideWhenHeld: body.beside,
         });

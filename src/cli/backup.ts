@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import { formatBytes } from '../base/units.ts';
 import { backupTypes, diskNumber, jobStatuses } from './choices.ts';
 import { query } from './client.ts';
+import { consolidateCommand } from './consolidate.ts';
 import { contextOf } from './context.ts';
 import { copyCommand } from './copy.ts';
 import { deleteCommand } from './delete.ts';
@@ -173,5 +174,6 @@ export function backupCommands(program: Command): Command {
   copyCommand(backup);
   deleteCommand(backup);
   pinCommands(backup);
+  consolidateCommand(backup);
   return backup;
 }

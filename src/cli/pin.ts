@@ -2,7 +2,6 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
 import { print, printDone } from './output.ts';
-import { waitForJob } from './wait-for-job.ts';
 
 /** `2027-01-31` is the end of that day in UTC; a whole time is taken as it is. */
 export function untilTime(text: string): string {
@@ -22,7 +21,7 @@ interface PinView {
   readonly until: string | null;
 }
 
-/** Restore points that stay, and chains that get shorter. */
+/** Restore points that stay. */
 export function pinCommands(backup: Command): void {
   backup
     .command('pin <id>')
@@ -54,52 +53,6 @@ export function pinCommands(backup: Command): void {
       const count = answer.removed === 1 ? 'One pin was' : `${answer.removed} pins were`;
       printDone(format, answer, id, `${count} taken away.`);
     });
-  backup
-    .command('consolidate')
-    .description('merge away layers of deleted backups and shorten the chains of a machine')
-    .requiredOption('--vm <name>', 'the machine')
-    .option('--repository <name>', 'where', 'local')
-    .option('--full', 'give the newest backup a full of its own, made from its chain, not from the source')
-    .option('--beside', 'where files are in use, write a new full beside them instead of waiting')
-    .option('--rate <mib>', 'at most so many MiB per second', wholeNumber)
-    .option('--wait', 'follow it to its end')
-    .action(async (options: ConsolidateOptions, command: Command) => {
-      const { client, format } = contextOf(command);
-      const started = await client.call<{ job_id: string }>('POST', '/backup/consolidate', {
-        vm_name: options.vm,
-        repository: options.repository,
-        full: options.full ?? false,
-        beside: options.beside ?? false,
-        ...(options.rate === undefined ? {} : { rate_mib_per_s: options.rate }),
-      });
-      if (!options.wait) {
-        const sentence = `Watch it with: sendense-ctl job watch ${started.job_id}`;
-        return printDone(format, started, started.job_id, sentence);
-      }
-      const job = await waitForJob(client, started.job_id);
-      const result = job.result as ConsolidateResult | null;
-      const later = (result?.postponed ?? []).map((text) => `\nNot now: ${text}`).join('');
-      printDone(
-        format,
-        job,
-        job.job_id,
-        `${result?.steps ?? 0} ${result?.steps === 1 ? 'layer was' : 'layers were'} rewritten.${later}`,
-      );
-    });
-}
-
-interface ConsolidateOptions {
-  readonly vm: string;
-  readonly repository: string;
-  readonly full?: boolean;
-  readonly beside?: boolean;
-  readonly rate?: number;
-  readonly wait?: boolean;
-}
-
-interface ConsolidateResult {
-  readonly steps: number;
-  readonly postponed: readonly string[];
 }
 
 /** A number as people write it. */

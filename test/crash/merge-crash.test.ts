@@ -69,10 +69,16 @@ describe('a daemon killed while it merges', () => {
     commit: [],
     stream: [],
     full: ['--full'],
+    compress: [],
   };
 
   /** Writes between the points decide which way the planner takes. */
-  async function build(kind: string, writes: readonly number[], doomed: number | null): Promise<void> {
+  async function build(
+    kind: string,
+    writes: readonly number[],
+    doomed: number | null,
+    compression: 'none' | 'zstd' = 'none',
+  ): Promise<void> {
     const home = mkdtempSync(join(work, `${kind}-`));
     const appliance = new TestAppliance(home);
     const operator = new Operator(appliance);
@@ -80,6 +86,7 @@ describe('a daemon killed while it merges', () => {
     await appliance.start(quiet);
     try {
       appliance.json('vm', 'add', 'm', '--disk', disk.path);
+      appliance.json('repository', 'set', 'local', '--compression', compression);
       const points: Point[] = [];
       for (const count of writes) {
         disk.write(count);
@@ -100,6 +107,7 @@ describe('a daemon killed while it merges', () => {
     await build('commit', [20, 5, 5], 0);
     await build('stream', [20, 1, 30, 3], 1);
     await build('full', [20, 5, 5], null);
+    await build('compress', [20, 5], null, 'zstd');
   });
   afterAll(() => rmSync(work, { recursive: true, force: true }));
 
@@ -140,8 +148,9 @@ describe('a daemon killed while it merges', () => {
   }
 
   for (const kind of Object.keys(command)) {
-    // a new full beside the old files removes nothing
-    const due = steps.filter((step) => kind !== 'full' || !step.endsWith('-remove'));
+    // a new file beside the old one removes nothing
+    const isBeside = kind === 'full' || kind === 'compress';
+    const due = steps.filter((step) => !isBeside || !step.endsWith('-remove'));
     it.each(due)(`by ${kind}, at %s, loses nothing and goes on`, async (step) => {
       await withCopy(kind, async (appliance, points) => {
         await appliance.start(quiet, { SENDENSE_CRASH_AT: step });

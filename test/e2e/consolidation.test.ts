@@ -65,6 +65,15 @@ it('merges the oldest incremental into the full, and a run of layers in one step
   const [full = '', first = ''] = [point('full'), point(), point(), point()];
   drop(full);
   expect(layers()?.retired_layers).toHaveLength(1);
+  const dry = appliance.json<{ steps: { operation: string }[] }>(
+    'backup',
+    'consolidate',
+    '--vm',
+    'm',
+    '--dry-run',
+  );
+  expect(dry.steps.map(({ operation }) => operation)).toEqual(['commit']);
+  expect(layers()?.retired_layers).toHaveLength(1);
   expectAllAlike(); // before, the deleted point's layer is still below
   expect(merge()).toMatchObject({ steps: 1, postponed: [] });
   expect(layers()).toMatchObject({ total_layers: 3, retired_layers: [] });

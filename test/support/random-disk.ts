@@ -9,6 +9,8 @@ export class RandomDisk {
   readonly path: string;
   readonly #random: ReturnType<typeof seededRandom>;
   #sizeBytes: number;
+  /** Nothing before this is changed. */
+  firstByte = 0;
 
   constructor(path: string, sizeMib: number, seed = 1) {
     this.path = path;
@@ -23,8 +25,12 @@ export class RandomDisk {
     const { next, pick } = this.#random;
     const handle = openSync(this.path, 'r+');
     for (let left = count; left > 0; left -= 1) {
-      const length = Math.min(this.#sizeBytes, 512 * Math.ceil(next() * pick([1, 8, 200, 2000])));
-      const offset = Math.floor((next() * (this.#sizeBytes - length)) / 512) * 512;
+      const length = Math.min(
+        this.#sizeBytes - this.firstByte,
+        512 * Math.ceil(next() * pick([1, 8, 200, 2000])),
+      );
+      const room = this.#sizeBytes - this.firstByte - length;
+      const offset = this.firstByte + Math.floor((next() * room) / 512) * 512;
       const bytes = next() < 0.3 ? Buffer.alloc(length) : bytesOf(String(next()), length);
       writeSync(handle, bytes, 0, length, offset);
     }

@@ -26,6 +26,6 @@ export interface BackupRequest {
   readonly repository: Repository;
   readonly type: LayerType;
   readonly createdAt: Date;
-  /** Keeps a parent from being deleted while a layer is built on it. Given back when the job ends. */
+  /** Keeps a restore point from being deleted while a layer is built above it. Given back when the job ends. @throws BACKUP_BUSY */
   readonly holdBackup: (backupId: string) => void;
 }

@@ -84,7 +84,8 @@ function planOnChain(
   return { type: requested, reason: null, parent: { backupId: parent.sidecar.backup_id, layers } };
 }
 
-function latestOf(
+/** The newest restore point that has this disk. Pure. */
+export function latestOf(
   history: readonly Backup[],
   diskIndex: number,
 ): { backup: Backup; disk: BackupDisk } | null {

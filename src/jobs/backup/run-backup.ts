@@ -14,6 +14,7 @@ import { guardRepository } from '../repository/guard-repository.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
 import { checkSpace } from './check-space.ts';
 import { type FilledLayer, fillLayer } from './fill-layer.ts';
+import { holdLatest } from './hold-latest.ts';
 import { markDamage } from './mark-damage.ts';
 import { type DiskPlan, isUnexpected, planDisk } from './plan-disk.ts';
 import { publishLayer } from './publish-layer.ts';
@@ -209,10 +210,11 @@ async function planFor(
   disk: { diskIndex: number; diskKey: string; sizeBytes: number },
 ): Promise<DiskPlan> {
   const { vm, repository } = request;
+  const history = await holdLatest(deps, request, disk.diskIndex, context.signal);
   const plan = await planDisk(request.type, disk, {
     root: repository.root,
     vmUuid: vm.vmUuid,
-    history: deps.catalog.backups.completed(vm.contextId, repository.id),
+    history,
     maxDepth: deps.maxDepth,
     signal: context.signal,
     onDamage: async (diskIndex, layer, error) => {
@@ -221,7 +223,6 @@ async function planFor(
     onChecked: (backupId, diskIndex, fingerprint) =>
       deps.catalog.backups.markFingerprint(backupId, diskIndex, fingerprint),
   });
-  if (plan.parent) request.holdBackup(plan.parent.backupId);
   if (plan.reason !== null) sayFull(deps, request, context, disk.diskIndex, plan.reason);
   return plan;
 }
