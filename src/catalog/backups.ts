@@ -216,6 +216,9 @@ export function backupQueries(db: Db) {
   const markVerified = db.prepare<[string, number, string, number]>(
     'UPDATE backup_disks SET verified_at = ?, verified_ok = ? WHERE backup_id = ? AND disk_index = ?',
   );
+  const sizeOf = db.prepare<[string], { backups: number; machines: number }>(
+    `SELECT count(*) AS backups, count(DISTINCT vm_context_id) AS machines FROM backup_jobs WHERE repository_id = ? AND status = 'completed'`,
+  );
   const storedBytes = db.prepare<[string, string], { total: number | null; recent: number | null }>(
     `SELECT sum(file_bytes) AS total, sum(CASE WHEN verified_at >= ? THEN file_bytes END) AS recent
        FROM backup_disks d JOIN backup_jobs b ON b.id = d.backup_id
@@ -266,6 +269,8 @@ export function backupQueries(db: Db) {
       markFingerprint.run(fingerprint, backupId, diskIndex),
     markVerified: (backupId: string, diskIndex: number, at: string, ok: boolean) =>
       markVerified.run(at, Number(ok), backupId, diskIndex),
+    /** Completed backups in a repository, and machines that have some there. */
+    sizeOf: (repositoryId: string) => sizeOf.get(repositoryId) ?? { backups: 0, machines: 0 },
     /** Bytes of all layers in these repositories, and of those that were verified since then. */
     storedBytes: (repositoryIds: readonly string[], since: string): { total: number; recent: number } => {
       const row = storedBytes.get(since, JSON.stringify(repositoryIds));

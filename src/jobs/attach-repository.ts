@@ -41,7 +41,5 @@ export async function attachRepository(
     throw new SendenseError('REPOSITORY_IS_COPY', { path: root, repository: twin.name, root: twin.root });
   const repository = await repositories.add(name, root, 'decide');
   await repositories.firstLooks();
-  const backups = catalog.backups.list({ repositoryId: repository.id, status: 'completed', limit: -1 });
-  const machines = new Set(backups.map((backup) => backup.contextId));
-  return { repository, machines: machines.size, backups: backups.length };
+  return { repository, ...catalog.backups.sizeOf(repository.id) };
 }

@@ -1,6 +1,7 @@
 import type { Stats } from 'node:fs';
 import { lstat, readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
+import pLimit from 'p-limit';
 import { errnoOf, hasCode, SendenseError } from '../base/sendense-error.ts';
 import { readQcow2Header } from '../qemu/qcow2-header.ts';
 import { layerNamePattern, manifestDocument, vmDocument } from './documents.ts';
@@ -33,6 +34,8 @@ export interface Orphan {
   readonly keep: string | null;
 }
 
+/** Files that are looked at at once: enough for the latency of a network file system. */
+const limit = pLimit(16);
 const STEM =
   /^((?:full|incr|diff)-\d{8}-\d{6}(?:-\d+)?)(\.qcow2|\.json|\.blocks\.json\.zst)(\.partial|\.tmp)?$/;
 const WRITTEN = /^(?:full|incr|diff)-\d{8}-\d{6}(?:-\d+)?\.written$/;
@@ -118,11 +121,15 @@ async function neededLayers(root: string, vmUuid: string, found: Orphan[]) {
     const folder = layout.diskFolder(root, vmUuid, Number(index));
     const journal = await readFile(join(folder, 'merge.json'), 'utf8').catch(() => '');
     for (const layer of journal.match(LAYER_IN_TEXT) ?? []) keep(Number(index), layer);
-    for (const layer of needed.get(Number(index)) ?? []) await keepParents(folder, layer, Number(index));
+    for (let wave = [...(needed.get(Number(index)) ?? [])]; wave.length > 0; ) {
+      const seen = new Set(needed.get(Number(index)));
+      await limit.map(wave, (layer) => keepParents(folder, layer, Number(index)));
+      wave = [...(needed.get(Number(index)) ?? [])].filter((layer) => !seen.has(layer));
+    }
   }
   return { needed, doubt: doubts[0] ?? null };
 
-  /** By sidecar and by header: what either names is needed. A set takes what is added while it is walked. */
+  /** By sidecar and by header: what either names is needed. */
   async function keepParents(folder: string, layer: string, index: number): Promise<void> {
     const sidecar = await readSidecar(folder, layer).catch(() => null);
     const header = await readQcow2Header(layerFiles(folder, layer).image).catch(() => null);
@@ -147,9 +154,9 @@ async function diskOrphans(
 ): Promise<Orphan[]> {
   const found: Orphan[] = [];
   const names = await namesOf(folder);
-  for (const name of names) {
+  const looked = await limit.map(names, async (name) => ({ name, stats: await lstat(join(folder, name)) }));
+  for (const { name, stats } of looked) {
     const path = join(folder, name);
-    const stats = await lstat(path);
     const [, stem, ending = '', unfinished] = STEM.exec(name) ?? [];
     const isOurs = stats.isFile() && (stem !== undefined || WRITTEN.test(name) || name === 'merge.json.tmp');
     if (name === 'merge.json' && stats.isFile()) continue;

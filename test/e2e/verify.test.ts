@@ -455,8 +455,11 @@ describe('a verification', () => {
     await appliance.start(settings);
     expect(job(started.job_id)).toMatchObject({ status: 'failed', error: { code: 'INTERRUPTED' } });
     expect(readdirSync(join(appliance.home, 'run', 'verify'))).toEqual([]);
+    const again = appliance.json<Job>('verify', 'vm', 'm', '--rate', '1');
+    await until('it reads', () => job(again.job_id).progress.transferred_bytes >= MIB);
     await appliance.stop();
     expect(appliance.leftovers()).toEqual([]);
+    expect(readdirSync(join(appliance.home, 'run', 'verify'))).toEqual([]);
     await appliance.start(settings);
   });
 });

@@ -34,7 +34,7 @@ const MAX_LISTED = 10_000;
 
 /** What lies in a repository that nothing needs. @throws REPOSITORY_UNKNOWN, REPOSITORY_UNAVAILABLE, REPOSITORY_BUSY */
 export async function listOrphans(deps: OrphanDeps, name: string): Promise<OrphanList> {
-  await using found = await search(deps, deps.repositories.byName(name));
+  await using found = await search(deps, deps.repositories.byName(name), false);
   return found.list;
 }
 
@@ -48,7 +48,7 @@ export async function removeOrphans(
   plan: string,
 ): Promise<{ removed: string[]; freedBytes: number }> {
   const repository = deps.repositories.byName(name);
-  await using found = await search(deps, repository);
+  await using found = await search(deps, repository, true);
   if (found.list.plan !== plan) throw new SendenseError('ORPHANS_CHANGED', { repository: name, plan });
   const going = found.list.orphans.filter(({ keep }) => keep === null);
   for (const { path, kind } of going) {
@@ -79,10 +79,14 @@ async function removeFolder(folder: string): Promise<void> {
     });
 }
 
-/** Holds every machine that it looked at until it is disposed of. */
+/**
+ * Holds each machine while it looks at it.
+ * @param keep hold those that have orphans until this is disposed of
+ */
 async function search(
   { catalog, locks }: OrphanDeps,
   repository: Repository,
+  keep: boolean,
 ): Promise<AsyncDisposable & { list: OrphanList }> {
   const busy = (holder: string) =>
     new SendenseError('REPOSITORY_BUSY', { repository: repository.name, holder });
@@ -103,8 +107,13 @@ async function search(
       if (orphans.length >= MAX_LISTED) break;
       const vm = catalog.vms.byUuid(vmUuid);
       try {
-        if (vm) held.push(await locks.acquireSoon('a search for orphans', locksOf(repository, vm)));
-        orphans.push(...(await machineOrphans(repository.root, vmUuid)));
+        const giveBack = vm
+          ? await locks.acquireSoon('a search for orphans', locksOf(repository, vm))
+          : () => undefined;
+        held.push(giveBack);
+        const found = await machineOrphans(repository.root, vmUuid);
+        orphans.push(...found);
+        if (!keep || found.length === 0) giveBack();
       } catch (error) {
         if (!hasCode(error, 'VM_BUSY')) throw error;
         busyMachines.push(vm?.name ?? vmUuid);

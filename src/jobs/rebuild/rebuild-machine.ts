@@ -1,14 +1,10 @@
-import { lstat } from 'node:fs/promises';
-import { hasCode, SendenseError } from '../../base/sendense-error.ts';
 import type { Backup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import { backupOf, chainMembers, refreshChains } from '../../catalog/record-backup.ts';
+import { backupOf, refreshChains } from '../../catalog/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
-import { membersOnLayer } from '../../repository/chains.ts';
 import type { Manifest } from '../../repository/documents.ts';
-import { layerFiles, layout } from '../../repository/layout.ts';
 import type { Repository } from '../../repository/open-repository.ts';
-import { type MachineContent, readSidecar } from '../../repository/read-repository.ts';
+import type { MachineContent } from '../../repository/read-repository.ts';
 import { adoptVerdicts } from '../adopt-verdicts.ts';
 import { adoptMachine } from '../repository/adopt-machine.ts';
 
@@ -84,9 +80,8 @@ async function updateRows(
   settled: ReadonlySet<string>,
   now: Date,
 ): Promise<string[]> {
-  const before = new Map(
-    catalog.backups.completed(vm.contextId, repository.id).map((row) => [row.id, textOf(row)]),
-  );
+  const rows = catalog.backups.completed(vm.contextId, repository.id);
+  const before = new Map(rows.map((row) => [row.id, textOf(row)]));
   catalog.transaction(() => {
     for (const manifest of manifests) {
       const known = settled.has(manifest.backup_id) ? null : catalog.backups.byId(manifest.backup_id);
@@ -94,9 +89,8 @@ async function updateRows(
     }
     refreshChains(catalog, vm.contextId, repository.id, now);
   });
-  const all = [...before.keys()];
-  await adoptVerdicts(catalog, repository, all);
-  await markIncomplete(catalog, repository, vm);
+  const renewed = catalog.backups.completed(vm.contextId, repository.id);
+  await adoptVerdicts(catalog, repository, vm, renewed, true);
   return catalog.backups
     .completed(vm.contextId, repository.id)
     .filter((row) => !settled.has(row.id) && before.get(row.id) !== textOf(row))
@@ -117,32 +111,4 @@ function fromManifest(manifest: Manifest, known: Backup): Backup {
       return { ...disk, fingerprint, verifiedAt, verifiedOk };
     }),
   };
-}
-
-/** A layer that is away, or of another length than it was sealed with, spoils all that stand on it. */
-async function markIncomplete(catalog: Catalog, repository: Repository, vm: Vm): Promise<void> {
-  const members = chainMembers(catalog, vm.contextId, repository.id);
-  const rows = catalog.backups.completed(vm.contextId, repository.id);
-  for (const { disks } of rows)
-    for (const { diskIndex, layer } of disks) {
-      const folder = layout.diskFolder(repository.root, vm.vmUuid, diskIndex);
-      const problem = await problemOf(folder, layer);
-      if (problem === null) continue;
-      for (const id of membersOnLayer(members, diskIndex, layer))
-        catalog.backups.markDamage(id, diskIndex, problem.message);
-    }
-}
-
-async function problemOf(folder: string, layer: string): Promise<SendenseError | null> {
-  try {
-    const sidecar = await readSidecar(folder, layer);
-    const { size } = await lstat(layerFiles(folder, layer).image);
-    if (size === sidecar.file_bytes || sidecar.absorbing !== undefined) return null;
-    const detail = `the file has ${size} bytes instead of ${sidecar.file_bytes}`;
-    return new SendenseError('LAYER_CORRUPT', { layer, detail });
-  } catch (error) {
-    return hasCode(error, 'FORMAT_INVALID', 'FORMAT_TOO_NEW') && error instanceof SendenseError
-      ? error
-      : new SendenseError('CHAIN_PARENT_MISSING', { layer }, error);
-  }
 }

@@ -86,7 +86,18 @@ export async function adoptMachine(
     }
     return found;
   });
-  await adoptVerdicts(catalog, repository, adopted);
+  const known = catalog.vms.byUuid(vm.vm_uuid);
+  const fresh = new Set(adopted);
+  const backups =
+    adopted.length === 0 || !known ? [] : catalog.backups.completed(known.contextId, repository.id);
+  if (known)
+    await adoptVerdicts(
+      catalog,
+      repository,
+      known,
+      backups.filter(({ id }) => fresh.has(id)),
+      false,
+    );
   return { adopted, clashes: ids };
 }
 
