@@ -28,7 +28,22 @@ test.each<[string[], string[]]>([
   [['rep'], ['repository']],
   [
     ['repository', ''],
-    ['--format', '--help', '--home', '--version', 'add', 'detach', 'list', 'remove', 'show', 'test'],
+    [
+      '--format',
+      '--help',
+      '--home',
+      '--version',
+      'add',
+      'attach',
+      'detach',
+      'list',
+      'orphans',
+      'rebuild',
+      'remove',
+      'set',
+      'show',
+      'test',
+    ],
   ],
   [['backup', 'st'], ['start']],
   [
