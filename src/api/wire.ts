@@ -2,7 +2,11 @@
 export function toWire(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(toWire);
   if (value === null || typeof value !== 'object') return value;
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [wireName(key), toWire(inner)]));
+  // a plain loop: an answer may have a million values
+  const wired: Record<string, unknown> = {};
+  for (const [key, inner] of Object.entries(value))
+    if (key !== '__proto__') wired[wireName(key)] = toWire(inner);
+  return wired;
 }
 
 /** The names are few, the values may be a hundred thousand. Those of free-form data are not remembered for ever. */

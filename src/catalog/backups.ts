@@ -93,6 +93,25 @@ interface UnverifiedRow {
   file_bytes: number;
   verified_at: string | null;
 }
+/** What the planning of retention needs of a restore point, of which there may be a hundred thousand. */
+export interface PlannedBackup extends Pick<Backup, 'id' | 'createdAt' | 'completedAt'> {
+  readonly disks: Pick<
+    BackupDisk,
+    'diskIndex' | 'layer' | 'parentLayer' | 'parentBackupId' | 'fileBytes' | 'damage'
+  >[];
+}
+
+type PlannedRow = [
+  id: string,
+  createdAt: string,
+  completedAt: string | null,
+  diskIndex: number,
+  layer: string,
+  parentLayer: string | null,
+  parentBackupId: string | null,
+  fileBytes: number,
+  damage: string | null,
+];
 
 export interface BackupFilter {
   readonly contextId?: string;
@@ -190,6 +209,13 @@ export function backupQueries(db: Db) {
       `SELECT MAX(created_at) FROM backup_jobs WHERE vm_context_id = ? AND repository_id = ? AND copied_from IS NOT NULL AND status = 'completed'`,
     )
     .pluck();
+  const planned = db
+    .prepare<[string, string], PlannedRow>(
+      `SELECT id, created_at, completed_at, disk_index, layer, parent_layer, parent_backup_id, file_bytes, damage
+       FROM backup_jobs JOIN backup_disks ON backup_disks.backup_id = backup_jobs.id
+       WHERE vm_context_id = ? AND repository_id = ? AND status = 'completed' ORDER BY completed_at, id, disk_index`,
+    )
+    .raw();
   const completedIds = db.prepare<[string, string], string>(
     `SELECT id FROM backup_jobs WHERE vm_context_id = ? AND repository_id = ? AND status = 'completed'`,
   );
@@ -245,6 +271,19 @@ export function backupQueries(db: Db) {
       newestCopy.get(contextId, repositoryId) ?? null,
     completedIds: (contextId: string, repositoryId: string): Set<string> =>
       new Set(completedIds.pluck().all(contextId, repositoryId)),
+    /** Completed backups of a machine in one repository, oldest first, with what planning needs. */
+    planned: (contextId: string, repositoryId: string): PlannedBackup[] => {
+      const backups: PlannedBackup[] = [];
+      for (const row of planned.iterate(contextId, repositoryId)) {
+        const [id, createdAt, completedAt, diskIndex, layer, parentLayer, parentBackupId, fileBytes, damage] =
+          row;
+        const disk = { diskIndex, layer, parentLayer, parentBackupId, fileBytes, damage };
+        const last = backups.at(-1);
+        if (last?.id === id) last.disks.push(disk);
+        else backups.push({ id, createdAt, completedAt, disks: [disk] });
+      }
+      return backups;
+    },
     /** Completed backups of a machine in one repository, oldest first. */
     completed: (contextId: string, repositoryId: string): Backup[] =>
       list({ contextId, repositoryId, status: 'completed', limit: -1 }).toSorted(

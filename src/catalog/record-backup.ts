@@ -50,7 +50,10 @@ export function chainMembers(
   contextId: string,
   repositoryId: string,
   /** The restore points, when the caller has them already. */
-  backups: readonly Backup[] = catalog.backups.completed(contextId, repositoryId),
+  backups: readonly (ChainMember & Pick<Backup, 'completedAt'>)[] = catalog.backups.completed(
+    contextId,
+    repositoryId,
+  ),
 ): ChainMember[] {
   const timed = [...backups, ...catalog.retired.ofVm(contextId, repositoryId)];
   return timed.toSorted((a, b) => compareText(a.completedAt ?? '', b.completedAt ?? ''));

@@ -1,7 +1,7 @@
 import { realpath } from 'node:fs/promises';
 import { resolve, sep } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { hasCode, messageOf, SendenseError } from '../base/sendense-error.ts';
+import { hasCode, SendenseError } from '../base/sendense-error.ts';
 import type { RepositoryRecord } from '../catalog/repositories.ts';
 import { holdRepository, type RepositoryHold } from '../repository/hold-repository.ts';
 import {
@@ -12,7 +12,7 @@ import {
   whyNotWritable,
   writeRepositoryFile,
 } from '../repository/open-repository.ts';
-import { confirmSoon } from './repository/confirm-soon.ts';
+import { confirmSoon, isSilence, reasonOf } from './repository/confirm-soon.ts';
 import { decideMount, type MountWish } from './repository/decide-mount.ts';
 import { beginScan, type ScanDeps } from './repository/scan-repository.ts';
 
@@ -59,6 +59,9 @@ const PATIENCE_MS = 300;
 /** And so long when the catalogue knows nothing of it, as after its loss. */
 const FIRST_PATIENCE_MS = 5_000;
 
+/** A look that hangs on storage that does not answer is not waited for. */
+const CLOSE_MS = 10_000;
+
 /** The repositories of this daemon, open and away. */
 export class Repositories {
   readonly #deps: RepositoriesDeps;
@@ -66,6 +69,10 @@ export class Repositories {
   readonly #open = new Map<string, OpenRepository>();
   readonly #away = new Map<string, AwayRepository>();
   readonly #firstLooks = new Set<Promise<void>>();
+  /** Of repositories that do not answer, by id. */
+  readonly #silent = new Map<string, RepositoryHold>();
+  /** By id: who comes second gets what the first one opens. */
+  readonly #opening = new Map<string, Promise<Repository>>();
 
   constructor(deps: RepositoriesDeps) {
     this.#deps = deps;
@@ -85,7 +92,7 @@ export class Repositories {
           try {
             await this.#openKnown(record, true);
           } catch (error) {
-            this.#markAway(record, messageOf(error), 'repository.unavailable');
+            this.#markAway(record, reasonOf(error), 'repository.unavailable');
           }
         }),
     );
@@ -177,17 +184,20 @@ export class Repositories {
         // what can be written again, or not any more, is opened anew
         this.#close(record.id);
       } catch (error) {
-        this.leave(record, messageOf(error));
+        this.leave(record, reasonOf(error), isSilence(error));
         return;
       }
     }
     await this.#tryAgain(record);
   }
 
-  /** A repository is not where it must be, or does not answer. */
-  leave(record: RepositoryRecord, reason: string): void {
-    if (this.#open.has(record.id)) {
-      this.#close(record.id);
+  /** A repository is not where it must be, or (`isSilent`) does not answer. */
+  leave(record: RepositoryRecord, reason: string, isSilent: boolean): void {
+    const open = this.#open.get(record.id);
+    if (open) {
+      // giving a lock back to a server that does not answer would stop this whole process
+      if (isSilent && open.hold) this.#silent.set(record.id, open.hold);
+      this.#close(record.id, isSilent);
       // what was going on there may have got further than the catalogue knows
       this.#deps.catalog.repositories.save({ ...record, token: null }, this.#deps.clock.now());
       this.#markAway(record, reason, 'repository.away');
@@ -203,7 +213,8 @@ export class Repositories {
   async closeAll(): Promise<void> {
     const open = [...this.#open.values()];
     for (const { closing } of open) closing.abort();
-    await Promise.all(open.map(({ looked }) => looked));
+    const looked = Promise.all(open.map(({ looked }) => looked));
+    await Promise.race([looked, sleep(CLOSE_MS, undefined, { ref: false })]);
     for (const { repository } of open) this.#close(repository.id);
   }
 
@@ -212,7 +223,7 @@ export class Repositories {
     try {
       await confirmSoon(known.repository);
     } catch (error) {
-      this.#note(record.id, messageOf(error));
+      this.#note(record.id, reasonOf(error));
       return;
     }
     if (this.#away.get(record.id)?.isDetached) return;
@@ -231,7 +242,7 @@ export class Repositories {
       });
       await this.#deps.onBack?.(repository);
     } catch (error) {
-      if (!hasCode(error, 'REPOSITORY_BUSY')) this.#note(record.id, messageOf(error));
+      if (!hasCode(error, 'REPOSITORY_BUSY')) this.#note(record.id, reasonOf(error));
     }
   }
 
@@ -259,14 +270,26 @@ export class Repositories {
   }
 
   async #openKnown(record: RepositoryRecord, isStart: boolean): Promise<Repository> {
+    const running = this.#opening.get(record.id);
+    if (running) return await running;
+    const opening = this.#openNow(record, isStart).finally(() => this.#opening.delete(record.id));
+    this.#opening.set(record.id, opening);
+    return await opening;
+  }
+
+  async #openNow(record: RepositoryRecord, isStart: boolean): Promise<Repository> {
     const { catalog, clock, home } = this.#deps;
     const { id, name, root, mount } = record;
     const repository: Repository = { id, name, root, mount };
     await confirmRepository(repository);
     this.#refuseTwin(root, id);
     const reason = await whyNotWritable(root);
+    this.#silent.get(id)?.[Symbol.dispose]();
+    this.#silent.delete(id);
     const hold = reason === null ? await holdRepository(root, home, clock.now()) : null;
     try {
+      if (!catalog.repositories.all().some((known) => known.id === id))
+        throw new SendenseError('REPOSITORY_UNKNOWN', { repository: name }); // it was removed meanwhile
       const isSame = record.token !== null && hold !== null && hold.previousToken === record.token;
       const suspects = isStart ? this.#interrupted() : new Set<string>();
       catalog.repositories.save({ ...repository, token: hold?.token ?? null }, clock.now());
@@ -326,10 +349,10 @@ export class Repositories {
     });
   }
 
-  #close(id: string): void {
+  #close(id: string, keepsHold = false): void {
     const open = this.#open.get(id);
     open?.closing.abort();
-    open?.hold?.[Symbol.dispose]();
+    if (!keepsHold) open?.hold?.[Symbol.dispose]();
     this.#open.delete(id);
   }
 
@@ -341,7 +364,9 @@ export class Repositories {
       kind,
       severity: isDetached ? 'info' : 'error',
       subject: record.name,
-      message: isDetached ? `The repository ${record.name} was detached by hand.` : reason,
+      message: isDetached
+        ? `The repository ${record.name} was detached by hand.`
+        : `The repository ${record.name} (${record.root}) is away: ${reason}`,
       data: { path: record.root },
     });
   }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { Backup } from '../../catalog/backups.ts';
+import type { PlannedBackup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { chainMembers } from '../../catalog/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
@@ -61,7 +61,7 @@ export function planPrune(deps: PlanDeps, request: PruneRequest, now: Date): Pru
   for (const vm of vms) {
     for (const repository of places) {
       if (!inPlace.get(repository.id)?.has(vm.contextId)) continue;
-      const backups = catalog.backups.completed(vm.contextId, repository.id);
+      const backups = catalog.backups.planned(vm.contextId, repository.id);
       if (backups.length === 0) continue;
       machines.push(planMachine(catalog, { vm, repository }, backups, request.rules, now, world));
     }
@@ -72,14 +72,14 @@ export function planPrune(deps: PlanDeps, request: PruneRequest, now: Date): Pru
 function planMachine(
   catalog: Catalog,
   { vm, repository }: { vm: Vm; repository: Repository },
-  backups: readonly Backup[],
+  backups: readonly PlannedBackup[],
   rules: RetentionRules,
   now: Date,
   world: { update(text: string): unknown },
 ): MachinePlan {
   const pins = Map.groupBy(catalog.pins.ofVm(vm.contextId, repository.id), ({ backupId }) => backupId);
   const members = chainMembers(catalog, vm.contextId, repository.id, backups);
-  const isGood = (backup: Backup) => backup.disks.every(({ damage }) => damage === null);
+  const isGood = (backup: PlannedBackup) => backup.disks.every(({ damage }) => damage === null);
   const known = backups.map((backup) => ({
     id: backup.id,
     completedAtMs: Date.parse(backup.completedAt ?? backup.createdAt),

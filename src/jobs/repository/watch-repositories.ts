@@ -33,7 +33,7 @@ export class RepositoryWatch implements AsyncDisposable {
         const done = this.#look(record).finally(() => this.#looking.delete(record.id));
         this.#looking.set(record.id, { sinceMs: Date.now(), done });
       } else if (Date.now() - looking.sinceMs > ANSWER_MS && this.#isOpen(record.id))
-        this.#deps.repositories.leave(record, 'its file system does not answer');
+        this.#deps.repositories.leave(record, 'its file system does not answer', true);
     }
   }
 
