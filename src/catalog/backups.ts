@@ -274,7 +274,7 @@ export function backupQueries(db: Db) {
     /** Completed backups of a machine in one repository, oldest first, with what planning needs. */
     planned: (contextId: string, repositoryId: string): PlannedBackup[] => {
       const backups: PlannedBackup[] = [];
-      for (const row of planned.iterate(contextId, repositoryId)) {
+      for (const row of planned.all(contextId, repositoryId)) {
         const [id, createdAt, completedAt, diskIndex, layer, parentLayer, parentBackupId, fileBytes, damage] =
           row;
         const disk = { diskIndex, layer, parentLayer, parentBackupId, fileBytes, damage };

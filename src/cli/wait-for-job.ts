@@ -35,7 +35,7 @@ export function progressLine(job: JobView): string {
 }
 
 /** Phases that have a measure worth a line. */
-const toldPhases = new Set<string | null>(['transferring', 'verifying']);
+const toldPhases = new Set<string | null>(['transferring', 'copying', 'verifying', 'merging', 'compressing']);
 
 /**
  * Follows a job to its end: a live line on a terminal, a line per 10 % elsewhere. Ctrl-C cancels the job and still

@@ -74,9 +74,16 @@ export async function writeRepositoryFile(root: string, document: RepositoryDocu
  * @throws REPOSITORY_UNAVAILABLE, FORMAT_INVALID, FORMAT_TOO_NEW
  */
 export async function confirmRepository(repository: Repository): Promise<void> {
-  const { root, mount } = repository;
+  const { name, root, mount } = repository;
   const refuse = (detail: string) => new SendenseError('REPOSITORY_UNAVAILABLE', { path: root, detail });
-  if (mount !== null && (await mountPointOf(root)) !== mount) throw refuse(`nothing is mounted at ${mount}`);
+  if (mount !== null) {
+    const place = await mountPointOf(root);
+    if (place !== mount && place.startsWith(mount === '/' ? mount : `${mount}/`))
+      throw refuse(
+        `it lies on the mount ${place} now, not on ${mount}; if that is meant: sendense-ctl repository add ${name} --path ${root} --mount ${place}`,
+      );
+    if (place !== mount) throw refuse(`nothing is mounted at ${mount}`);
+  }
   const found = await readRepositoryDocument(root);
   if (found?.repository_id === repository.id) return;
   throw refuse(

@@ -44,6 +44,19 @@ export async function isMachineKnown(
   );
 }
 
+/** Deletions that were interrupted between the repository and the catalogue. To be done before tombstones go. */
+export async function forgetEntombed(
+  { catalog }: AdoptDeps,
+  repository: Repository,
+  vmUuid: string,
+): Promise<void> {
+  for (const name of await namesIn(layout.backupsFolder(repository.root, vmUuid))) {
+    if (!name.endsWith('.deleted')) continue;
+    const id = name.slice(0, -'.deleted'.length);
+    if (catalog.backups.byId(id)?.repositoryId === repository.id) catalog.backups.remove(id);
+  }
+}
+
 /**
  * Takes everything that a machine's folder says into the catalogue, which may know it already, or otherwise; with what
  * verifications found of it.
@@ -76,10 +89,6 @@ export async function adoptMachine(
     );
     const known = catalog.vms.byUuid(vm.vm_uuid);
     if (known) {
-      // its deletion was interrupted between the repository and the catalogue
-      for (const { backup_id } of retired)
-        if (catalog.backups.byId(backup_id)?.repositoryId === repository.id)
-          catalog.backups.remove(backup_id);
       const remaining = retired.filter(({ disks }) => disks.length > 0);
       catalog.retired.replace(known.contextId, repository.id, remaining);
       refreshChains(catalog, known.contextId, repository.id, clock.now());

@@ -7,7 +7,7 @@ import { confirmRepository, type Repository } from '../../repository/open-reposi
 import { machineFolders, readMachine } from '../../repository/read-repository.ts';
 import { settleMachine } from '../../repository/settle-machine.ts';
 import { chainResource, type ResourceLocks } from '../resource-locks.ts';
-import { adoptMachine, isMachineKnown } from './adopt-machine.ts';
+import { adoptMachine, forgetEntombed, isMachineKnown } from './adopt-machine.ts';
 
 export interface ScanDeps {
   readonly catalog: Catalog;
@@ -141,6 +141,7 @@ class Scan {
     const { repository, isTrusted, isWritable } = this.#order;
     const vm = catalog.vms.byUuid(vmUuid);
     let isChanged = false;
+    await forgetEntombed(this.#deps, repository, vmUuid);
     try {
       if (isWritable) isChanged = await settleMachine(repository.root, vmUuid, this.#deps.settling);
     } catch (error) {
