@@ -64,6 +64,7 @@ export function createServer(deps: ServerDeps, routes: readonly Route[]): Expres
   const app = express();
   app.disable('x-powered-by');
   app.set('query parser', 'simple');
+  app.disable('etag'); // nothing is kept by clients, and long answers take long to digest
   app.use((_request, response, next) => {
     response.set({ 'X-Content-Type-Options': 'nosniff', 'Cache-Control': 'no-store' });
     next();

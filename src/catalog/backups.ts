@@ -139,6 +139,9 @@ const toDisk = (row: DiskRow): BackupDisk => ({
   verifiedOk: row.verified_ok === null ? null : row.verified_ok === 1,
 });
 
+const byCompletion = (a: Pick<Backup, 'id' | 'completedAt'>, b: Pick<Backup, 'id' | 'completedAt'>): number =>
+  compareText(a.completedAt ?? '', b.completedAt ?? '') || compareText(a.id, b.id);
+
 const toBackup = (row: BackupRow, disks: readonly BackupDisk[]): Backup => ({
   id: row.id,
   jobId: row.job_id,
@@ -213,7 +216,7 @@ export function backupQueries(db: Db) {
     .prepare<[string, string], PlannedRow>(
       `SELECT id, created_at, completed_at, disk_index, layer, parent_layer, parent_backup_id, file_bytes, damage
        FROM backup_jobs JOIN backup_disks ON backup_disks.backup_id = backup_jobs.id
-       WHERE vm_context_id = ? AND repository_id = ? AND status = 'completed' ORDER BY completed_at, id, disk_index`,
+       WHERE vm_context_id = ? AND repository_id = ? AND status = 'completed' ORDER BY created_at, id, disk_index`,
     )
     .raw();
   const completedIds = db.prepare<[string, string], string>(
@@ -282,13 +285,12 @@ export function backupQueries(db: Db) {
         if (last?.id === id) last.disks.push(disk);
         else backups.push({ id, createdAt, completedAt, disks: [disk] });
       }
-      return backups;
+      // the index gives them by their beginning, which is nearly the same
+      return backups.sort(byCompletion);
     },
     /** Completed backups of a machine in one repository, oldest first. */
     completed: (contextId: string, repositoryId: string): Backup[] =>
-      list({ contextId, repositoryId, status: 'completed', limit: -1 }).toSorted(
-        (a, b) => compareText(a.completedAt ?? '', b.completedAt ?? '') || compareText(a.id, b.id),
-      ),
+      list({ contextId, repositoryId, status: 'completed', limit: -1 }).sort(byCompletion),
     save: db.transaction((backup: Backup) => {
       save.run({
         ...backup,

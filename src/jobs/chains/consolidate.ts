@@ -154,7 +154,11 @@ class Consolidation {
       );
       if (!isLocal && !isFull(error)) throw error;
       const reason = isFull(error)
-        ? new SendenseError('REPOSITORY_FULL', { path: this.#place.repository.root }, error)
+        ? new SendenseError(
+            'REPOSITORY_FULL',
+            { path: this.#place.repository.root, detail: 'the merge needs more than is free' },
+            error,
+          )
         : error;
       this.#postponed.push(`disk ${diskIndex}, ${step.top}: ${messageOf(reason)}`);
     } finally {

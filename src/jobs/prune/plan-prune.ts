@@ -57,10 +57,12 @@ export function planPrune(deps: PlanDeps, request: PruneRequest, now: Date): Pru
   const places = request.repository === null ? repositories.all() : [repositories.byName(request.repository)];
   const machines: MachinePlan[] = [];
   const world = createHash('sha256').update(JSON.stringify(request.rules));
-  const inPlace = new Map(places.map(({ id }) => [id, catalog.chains.machinesIn(id)]));
+  // of thousands of machines perhaps few are there
+  const inPlace =
+    vms.length === 1 ? null : new Map(places.map(({ id }) => [id, catalog.chains.machinesIn(id)]));
   for (const vm of vms) {
     for (const repository of places) {
-      if (!inPlace.get(repository.id)?.has(vm.contextId)) continue;
+      if (inPlace?.get(repository.id)?.has(vm.contextId) === false) continue;
       const backups = catalog.backups.planned(vm.contextId, repository.id);
       if (backups.length === 0) continue;
       machines.push(planMachine(catalog, { vm, repository }, backups, request.rules, now, world));
