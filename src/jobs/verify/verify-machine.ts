@@ -84,7 +84,12 @@ async function inspectAll(
       if (signal.aborted) throw new SendenseError('CANCELLED');
       const weight = weightOf(history, disk, scope.depth);
       const inspector = inspectorOf(disk.diskIndex);
-      await inspectPoint(run, scope, { backup, disk, manifest, inspector, weight });
+      try {
+        await inspectPoint(run, scope, { backup, disk, manifest, inspector, weight });
+      } catch (error) {
+        // deleted while it was looked at: a tool may have met the missing file first, and nothing is wrong
+        if (signal.aborted || run.catalog.backups.byId(backup.id) !== null) throw error;
+      }
       done.add(key);
       run.onPoint(weight);
     }
