@@ -4,7 +4,7 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { MergeDocument } from '../src/repository/documents.ts';
-import type { ChainLayer } from '../src/repository/layer-chain.ts';
+import type { ChainLayer } from '../src/repository/layers/layer-chain.ts';
 import { moveData } from '../src/repository/merge/move-data.ts';
 import { sh } from '../test/support/guest-disk.ts';
 

@@ -25,7 +25,7 @@ import { homePaths } from '../src/base/home-paths.ts';
 import { createLogger } from '../src/base/logger.ts';
 import type { Backup } from '../src/catalog/backups.ts';
 import { createCatalog } from '../src/catalog/catalog.ts';
-import { chainsOf } from '../src/repository/chains.ts';
+import { chainsOf } from '../src/repository/layers/chains.ts';
 
 const MACHINES = Number(process.env['SCALE_MACHINES'] ?? 10_000);
 /** Each machine has so many in `local`, and each tenth so many more in `archive`. */

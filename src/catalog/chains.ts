@@ -1,4 +1,4 @@
-import type { DiskChain } from '../repository/chains.ts';
+import type { DiskChain } from '../repository/layers/chains.ts';
 import type { Db } from './open-catalog.ts';
 
 export interface CatalogChain {

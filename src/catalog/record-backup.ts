@@ -1,6 +1,6 @@
 import { compareText } from '../base/compare-text.ts';
-import { type ChainMember, chainsOf } from '../repository/chains.ts';
 import type { Manifest, VmDocument } from '../repository/documents.ts';
+import { type ChainMember, chainsOf } from '../repository/layers/chains.ts';
 import type { Repository } from '../repository/open-repository.ts';
 import type { PinEntry } from '../repository/pins-file.ts';
 import type { RepositoryContent } from '../repository/read-repository.ts';

@@ -1,5 +1,5 @@
-import type { ChainMember } from '../repository/chains.ts';
 import type { Manifest } from '../repository/documents.ts';
+import type { ChainMember } from '../repository/layers/chains.ts';
 import type { Db } from './open-catalog.ts';
 
 /** A deleted backup of which layers remain. */

@@ -1,14 +1,14 @@
 import { Command, Option } from 'commander';
-import { backupCommands } from './backup.ts';
+import { backupCommands } from './backup/backup.ts';
+import { pruneCommands } from './backup/prune.ts';
+import { verifyCommands } from './backup/verify.ts';
 import { completionCommand } from './completion.ts';
 import { doctorCommand } from './doctor.ts';
 import { jobCommands } from './job.ts';
-import { mountCommands } from './mount.ts';
-import { pruneCommands } from './prune.ts';
-import { repositoryCommands } from './repository.ts';
-import { restoreCommands } from './restore.ts';
+import { repositoryCommands } from './repository/repository.ts';
+import { mountCommands } from './restore/mount.ts';
+import { restoreCommands } from './restore/restore.ts';
 import { systemCommands } from './system.ts';
-import { verifyCommands } from './verify.ts';
 import { vmCommands } from './vm.ts';
 
 /** All commands. Usage errors are thrown as CommanderError. */

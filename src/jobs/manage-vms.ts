@@ -8,7 +8,7 @@ import { sourceGraph } from '../capture/image/source-graph.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { DiskFormat, Vm, VmDisk } from '../catalog/vms.ts';
 import { findVm } from './find-backup.ts';
-import type { Repositories } from './repositories.ts';
+import type { Repositories } from './repository/repositories.ts';
 import type { ResourceLocks } from './resource-locks.ts';
 
 export interface VmDeps {

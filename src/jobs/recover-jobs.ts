@@ -9,7 +9,7 @@ import type { Catalog } from '../catalog/catalog.ts';
 import type { Job, JobStep } from '../catalog/jobs.ts';
 import { recordEnd } from './backup/start-backup.ts';
 import { nextStatus } from './job-state.ts';
-import type { Repositories } from './repositories.ts';
+import type { Repositories } from './repository/repositories.ts';
 import { settleAttempts } from './repository/unpublished.ts';
 
 interface RecoverDeps {

@@ -1,9 +1,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { loadConfig } from '../base/config/load-config.ts';
 import { lockHome } from '../base/home-lock.ts';
 import { homePaths } from '../base/home-paths.ts';
-import { loadConfig } from '../base/load-config.ts';
 import { createLogger } from '../base/logger.ts';
 import { kill, markChildren, ownerIdOf } from '../base/owned-processes.ts';
 import { SendenseError, toSendenseError } from '../base/sendense-error.ts';

@@ -22,7 +22,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { systemClock as clock } from '../../src/base/clock.ts';
 import { messageOf, SendenseError } from '../../src/base/sendense-error.ts';
 import { type Catalog, createCatalog } from '../../src/catalog/catalog.ts';
-import { Repositories } from '../../src/jobs/repositories.ts';
+import { Repositories } from '../../src/jobs/repository/repositories.ts';
 import { chainResource, ResourceLocks } from '../../src/jobs/resource-locks.ts';
 import { Tally } from '../../src/jobs/verify/record-outcome.ts';
 import { type MachineScope, type VerifyRun, verifyMachine } from '../../src/jobs/verify/verify-machine.ts';

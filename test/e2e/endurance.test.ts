@@ -13,8 +13,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { loadConfig } from '../../src/base/config/load-config.ts';
 import { homePaths } from '../../src/base/home-paths.ts';
-import { loadConfig } from '../../src/base/load-config.ts';
 import { createLogger } from '../../src/base/logger.ts';
 import { startAppliance } from '../../src/main/start-appliance.ts';
 import { bytesOf, sh } from '../support/guest-disk.ts';

@@ -6,7 +6,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { createLogger } from '../../src/base/logger.ts';
 import { SendenseError } from '../../src/base/sendense-error.ts';
 import { type Catalog, createCatalog } from '../../src/catalog/catalog.ts';
-import { Repositories } from '../../src/jobs/repositories.ts';
+import { Repositories } from '../../src/jobs/repository/repositories.ts';
 import { chainResource, ResourceLocks } from '../../src/jobs/resource-locks.ts';
 
 const logger = createLogger('silent');

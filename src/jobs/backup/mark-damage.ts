@@ -3,11 +3,11 @@ import { errnoOf, hasCode, SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { chainMembers } from '../../catalog/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
-import { membersOnLayer } from '../../repository/chains.ts';
+import { membersOnLayer } from '../../repository/layers/chains.ts';
+import { writeSidecar } from '../../repository/layers/seal-layer.ts';
 import { layerFiles, layout } from '../../repository/layout.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import { readSidecar } from '../../repository/read-repository.ts';
-import { writeSidecar } from '../../repository/seal-layer.ts';
 
 interface MarkDeps {
   readonly catalog: Catalog;

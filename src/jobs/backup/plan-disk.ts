@@ -2,7 +2,7 @@ import { SendenseError } from '../../base/sendense-error.ts';
 import type { Backup, BackupDisk } from '../../catalog/backups.ts';
 import type { LayerType } from '../../nbd/exports/export-name.ts';
 import { checkLayer } from '../../qemu/qemu-img.ts';
-import { type ChainLayer, isChainDamage, layerChain } from '../../repository/layer-chain.ts';
+import { type ChainLayer, isChainDamage, layerChain } from '../../repository/layers/layer-chain.ts';
 
 /** The layers a new one will stand on. */
 export interface ParentChain {

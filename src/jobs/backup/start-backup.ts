@@ -10,7 +10,7 @@ import type { ChainsChanged } from '../chains/chain-keeper.ts';
 import { endOf } from '../end-of-job.ts';
 import { findVm } from '../find-backup.ts';
 import type { JobEngine } from '../job-engine.ts';
-import type { Repositories } from '../repositories.ts';
+import type { Repositories } from '../repository/repositories.ts';
 import { chainResource, type LockRequest, type ResourceLocks } from '../resource-locks.ts';
 import type { BackupDeps } from './backup-deps.ts';
 import { runBackup } from './run-backup.ts';

@@ -4,7 +4,7 @@ import { hasCode, messageOf } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { chainMembers } from '../../catalog/record-backup.ts';
 import { compressionOf } from '../../repository/open-repository.ts';
-import type { Repositories } from '../repositories.ts';
+import type { Repositories } from '../repository/repositories.ts';
 import { isConsolidationDue } from './is-consolidation-due.ts';
 import type { MachinePlace } from './retire-backup.ts';
 import { type ConsolidateWishes, type StartConsolidateDeps, startConsolidate } from './start-consolidate.ts';

@@ -5,14 +5,14 @@ import { hasCode, messageOf, SendenseError } from '../../base/sendense-error.ts'
 import { formatBytes } from '../../base/units.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { chainMembers, refreshChains, updateLayers } from '../../catalog/record-backup.ts';
-import { membersOnLayer } from '../../repository/chains.ts';
-import { diskIndexes } from '../../repository/disk-layers.ts';
+import { membersOnLayer } from '../../repository/layers/chains.ts';
+import { diskIndexes } from '../../repository/layers/disk-layers.ts';
+import { readRetired } from '../../repository/layers/retired-layers.ts';
 import { carryOutMerge, type RewriteStep, settleMerge } from '../../repository/merge/carry-out-merge.ts';
 import { mergeLayersOf } from '../../repository/merge/merge-layers.ts';
 import { planCompression, planCut, planMerges } from '../../repository/merge/plan-merge.ts';
 import { compressionOf, confirmWritable, repositorySpace } from '../../repository/open-repository.ts';
 import { findManifest } from '../../repository/publish-backup.ts';
-import { readRetired } from '../../repository/retired-layers.ts';
 import type { JobContext } from '../job-engine.ts';
 import type { LockRequest, ResourceLocks } from '../resource-locks.ts';
 import { type MachinePlace, releaseLayers } from './retire-backup.ts';

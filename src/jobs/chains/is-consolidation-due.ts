@@ -1,4 +1,4 @@
-import type { ChainMember } from '../../repository/chains.ts';
+import type { ChainMember } from '../../repository/layers/chains.ts';
 import { type MergeLayer, planCut, planMerges } from '../../repository/merge/plan-merge.ts';
 
 /** The layers of one disk as the catalogue knows them. Pure. */

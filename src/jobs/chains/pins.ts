@@ -8,7 +8,7 @@ import { recordPins } from '../../catalog/record-backup.ts';
 import { confirmWritable } from '../../repository/open-repository.ts';
 import { type PinEntry, readPins, writePins } from '../../repository/pins-file.ts';
 import { findCompleted } from '../find-backup.ts';
-import type { Repositories } from '../repositories.ts';
+import type { Repositories } from '../repository/repositories.ts';
 import type { ResourceLocks } from '../resource-locks.ts';
 
 export interface PinDeps {

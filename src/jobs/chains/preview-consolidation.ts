@@ -1,5 +1,5 @@
 import type { Catalog } from '../../catalog/catalog.ts';
-import { diskIndexes } from '../../repository/disk-layers.ts';
+import { diskIndexes } from '../../repository/layers/disk-layers.ts';
 import { mergeLayersOf } from '../../repository/merge/merge-layers.ts';
 import { planCompression, planCut, planMerges } from '../../repository/merge/plan-merge.ts';
 import { compressionOf } from '../../repository/open-repository.ts';

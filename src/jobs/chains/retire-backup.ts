@@ -3,9 +3,9 @@ import type { Backup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { refreshChains } from '../../catalog/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
+import { readRetired, releaseRetired } from '../../repository/layers/retired-layers.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import { entombBackup, findManifest } from '../../repository/publish-backup.ts';
-import { readRetired, releaseRetired } from '../../repository/retired-layers.ts';
 
 interface RetireDeps {
   readonly catalog: Catalog;

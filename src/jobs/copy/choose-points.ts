@@ -4,7 +4,7 @@ import type { Backup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import { findCompleted, findVm } from '../find-backup.ts';
-import type { Repositories } from '../repositories.ts';
+import type { Repositories } from '../repository/repositories.ts';
 
 /** What is to be copied. */
 export type CopySelection =

@@ -11,7 +11,8 @@ import { recordBackup } from '../../catalog/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { copyLayer, isPlainCopy } from '../../repository/copy/copy-layer.ts';
 import { type Manifest, type ManifestDisk, type Sidecar, vmDocument } from '../../repository/documents.ts';
-import { type ChainLayer, isChainDamage, layerChain } from '../../repository/layer-chain.ts';
+import { type ChainLayer, isChainDamage, layerChain } from '../../repository/layers/layer-chain.ts';
+import { digestFile, discardLayer, nameLayer, writeSidecar } from '../../repository/layers/seal-layer.ts';
 import { type LayerFiles, layerFiles, layout } from '../../repository/layout.ts';
 import {
   confirmRepository,
@@ -21,7 +22,6 @@ import {
 } from '../../repository/open-repository.ts';
 import { findManifest, makeDiskFolder, writeManifest, writeVmFile } from '../../repository/publish-backup.ts';
 import { readDocument } from '../../repository/read-document.ts';
-import { digestFile, discardLayer, nameLayer, writeSidecar } from '../../repository/seal-layer.ts';
 import type { JobContext } from '../job-engine.ts';
 import { confirmSoon } from '../repository/confirm-soon.ts';
 import { guardRepository } from '../repository/guard-repository.ts';

@@ -6,7 +6,7 @@ import type { Repository } from '../../repository/open-repository.ts';
 import type { ChainsChanged } from '../chains/chain-keeper.ts';
 import { endOf } from '../end-of-job.ts';
 import type { JobContext, JobEngine } from '../job-engine.ts';
-import type { Repositories } from '../repositories.ts';
+import type { Repositories } from '../repository/repositories.ts';
 import { chainResource, type LockRequest, type ResourceLocks } from '../resource-locks.ts';
 import { type CopySelection, choosePoints, inTarget } from './choose-points.ts';
 import { type CopiedPoint, type CopyDeps, copyPoint } from './copy-point.ts';

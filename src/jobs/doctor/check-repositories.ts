@@ -1,7 +1,7 @@
 import { messageOf } from '../../base/sendense-error.ts';
 import { formatBytes } from '../../base/units.ts';
 import { confirmWritable, repositorySpace } from '../../repository/open-repository.ts';
-import type { KnownRepository } from '../repositories.ts';
+import type { KnownRepository } from '../repository/repositories.ts';
 import { type Finding, failed, ok, warn } from './finding.ts';
 
 /** Warned of below this many times the reserve: time to act before a backup is refused. */

@@ -1,9 +1,9 @@
 import { accessSync, constants, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
-import type { Config } from '../../base/config-schema.ts';
+import type { Config } from '../../base/config/config-schema.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { Repositories } from '../repositories.ts';
+import type { Repositories } from '../repository/repositories.ts';
 import { checkHost, type Host } from './check-host.ts';
 import { checkRepositories } from './check-repositories.ts';
 import { checkTools, type ToolState } from './check-tools.ts';

@@ -8,7 +8,7 @@ import type { Vm } from '../../catalog/vms.ts';
 import { machineOrphans, type Orphan, rootOrphans } from '../../repository/find-orphans.ts';
 import { confirmRepository, type Repository } from '../../repository/open-repository.ts';
 import { machineFolders } from '../../repository/read-repository.ts';
-import type { Repositories } from '../repositories.ts';
+import type { Repositories } from '../repository/repositories.ts';
 import { chainResource, type LockRequest, type ResourceLocks } from '../resource-locks.ts';
 
 export interface OrphanDeps {

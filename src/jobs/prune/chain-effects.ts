@@ -1,4 +1,4 @@
-import type { ChainMember } from '../../repository/chains.ts';
+import type { ChainMember } from '../../repository/layers/chains.ts';
 import { planMerges } from '../../repository/merge/plan-merge.ts';
 import { disksOf, layersOfDisk } from '../chains/is-consolidation-due.ts';
 

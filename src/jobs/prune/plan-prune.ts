@@ -9,7 +9,7 @@ import { planRetention } from '../../policy/retention/plan-retention.ts';
 import type { RetentionRules } from '../../policy/retention/retention-rules.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import { findVm } from '../find-backup.ts';
-import type { Repositories } from '../repositories.ts';
+import type { Repositories } from '../repository/repositories.ts';
 import { type ChainEffect, chainEffects } from './chain-effects.ts';
 
 /** Whose restore points, by which rules. Plain JSON: it is stored with the plan. */

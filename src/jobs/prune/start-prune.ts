@@ -14,7 +14,7 @@ import {
 } from '../chains/start-consolidate.ts';
 import { endOf } from '../end-of-job.ts';
 import type { JobContext } from '../job-engine.ts';
-import type { Repositories } from '../repositories.ts';
+import type { Repositories } from '../repository/repositories.ts';
 import type { LockRequest } from '../resource-locks.ts';
 import { type MachinePlan, type PrunePlan, type PruneRequest, planPrune } from './plan-prune.ts';
 

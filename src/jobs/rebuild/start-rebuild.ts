@@ -6,7 +6,7 @@ import { confirmRepository, type Repository } from '../../repository/open-reposi
 import { machineFolders, readMachine } from '../../repository/read-repository.ts';
 import { endOf } from '../end-of-job.ts';
 import type { JobContext, JobEngine } from '../job-engine.ts';
-import type { Repositories } from '../repositories.ts';
+import type { Repositories } from '../repository/repositories.ts';
 import type { ResourceLocks } from '../resource-locks.ts';
 import { shareChain } from '../share-chain.ts';
 import { type Differences, rebuildMachine, removeRows } from './rebuild-machine.ts';

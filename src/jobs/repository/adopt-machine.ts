@@ -2,12 +2,12 @@ import type { Clock } from '../../base/clock.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { adoptRepository, refreshChains } from '../../catalog/record-backup.ts';
 import type { Manifest } from '../../repository/documents.ts';
+import { readRetired } from '../../repository/layers/retired-layers.ts';
 import { layout } from '../../repository/layout.ts';
 import { namesIn } from '../../repository/names-in.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import type { VmContent } from '../../repository/read-repository.ts';
-import { readRetired } from '../../repository/retired-layers.ts';
-import { adoptVerdicts } from '../adopt-verdicts.ts';
+import { adoptVerdicts } from './adopt-verdicts.ts';
 
 interface AdoptDeps {
   readonly catalog: Catalog;

@@ -1,6 +1,6 @@
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { Repositories } from '../repositories.ts';
 import type { ResourceLocks } from '../resource-locks.ts';
+import type { Repositories } from './repositories.ts';
 
 interface DetachDeps {
   readonly repositories: Repositories;

@@ -5,7 +5,7 @@ import { formatBytes } from '../../base/units.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { forecastSpace } from '../../policy/space/forecast-space.ts';
 import { type Repository, repositorySpace } from '../../repository/open-repository.ts';
-import type { KnownRepository } from '../repositories.ts';
+import type { KnownRepository } from './repositories.ts';
 
 export interface SpaceDeps {
   readonly catalog: Catalog;

@@ -5,10 +5,10 @@ import type { Catalog } from '../../catalog/catalog.ts';
 import type { Job, JobStep } from '../../catalog/jobs.ts';
 import { recordBackup } from '../../catalog/record-backup.ts';
 import { layerNamePattern } from '../../repository/documents.ts';
+import { discardLayer } from '../../repository/layers/seal-layer.ts';
 import { layerFiles, layout } from '../../repository/layout.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import { findManifest } from '../../repository/publish-backup.ts';
-import { discardLayer } from '../../repository/seal-layer.ts';
 
 interface UnpublishedDeps {
   readonly catalog: Catalog;

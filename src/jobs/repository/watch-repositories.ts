@@ -1,6 +1,6 @@
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { RepositoryRecord } from '../../catalog/repositories.ts';
-import type { Repositories } from '../repositories.ts';
+import type { Repositories } from './repositories.ts';
 
 interface WatchDeps {
   readonly catalog: Catalog;

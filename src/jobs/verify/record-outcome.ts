@@ -4,10 +4,10 @@ import type { Backup, BackupDisk } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import type { Sidecar, Verification } from '../../repository/documents.ts';
+import { writeSidecar } from '../../repository/layers/seal-layer.ts';
 import { layerFiles, layout } from '../../repository/layout.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import { readSidecar } from '../../repository/read-repository.ts';
-import { writeSidecar } from '../../repository/seal-layer.ts';
 import type { LayerDamage, PointOutcome } from '../../repository/verify/inspect-disk.ts';
 import { markDamage } from '../backup/mark-damage.ts';
 

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Config } from '../../base/config-schema.ts';
+import type { Config } from '../../base/config/config-schema.ts';
 import { hasCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
 import type { UnverifiedDisk } from '../../catalog/backups.ts';
 import { DigestPool } from '../../nbd/mover/digest-pool.ts';

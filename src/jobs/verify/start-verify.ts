@@ -11,7 +11,7 @@ import { paceOf } from '../../repository/verify/pace.ts';
 import { endOf } from '../end-of-job.ts';
 import { findCompleted, findVm } from '../find-backup.ts';
 import type { JobContext, JobEngine } from '../job-engine.ts';
-import type { Repositories } from '../repositories.ts';
+import type { Repositories } from '../repository/repositories.ts';
 import type { LockRequest, ResourceLocks } from '../resource-locks.ts';
 import { Meter, weightOf } from './meter.ts';
 import { type RecordDeps, Tally } from './record-outcome.ts';

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
-import { findLayers } from '../disk-layers.ts';
+import { findLayers } from '../layers/disk-layers.ts';
+import { readManifests, readRetired } from '../layers/retired-layers.ts';
 import { layerFiles, layout } from '../layout.ts';
-import { readManifests, readRetired } from '../retired-layers.ts';
 import type { MergePlace } from './merge-document.ts';
 import type { MergeLayer } from './plan-merge.ts';
 

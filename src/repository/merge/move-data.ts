@@ -4,7 +4,7 @@ import { loneLayer, readOnlyChain } from '../../qemu/block-graph.ts';
 import { type GraphLayer, runBlockJob } from '../../qemu/block-job.ts';
 import { convertImage } from '../../qemu/qemu-img.ts';
 import type { MergeDocument } from '../documents.ts';
-import type { ChainLayer } from '../layer-chain.ts';
+import type { ChainLayer } from '../layers/layer-chain.ts';
 import { type LayerFiles, layerFiles } from '../layout.ts';
 
 export interface MoveControl {

@@ -2,9 +2,9 @@ import { access, rename } from 'node:fs/promises';
 import { syncFolder } from '../../base/durable-file.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { MergeDocument } from '../documents.ts';
+import { rewriteOwner } from '../layers/retired-layers.ts';
+import { discardLayer, writeSidecar } from '../layers/seal-layer.ts';
 import { layerFiles, layout } from '../layout.ts';
-import { rewriteOwner } from '../retired-layers.ts';
-import { discardLayer, writeSidecar } from '../seal-layer.ts';
 import { endMerge, type MergePlace } from './merge-document.ts';
 import { movedFile } from './move-data.ts';
 

@@ -6,7 +6,7 @@ import { type MergedRow, mergeRows } from '../../nbd/mover/merge-rows.ts';
 import { BLOCK_BYTES, type Row, RowWriter, readRows } from '../../nbd/mover/rows.ts';
 import { readOnlyChain } from '../../qemu/block-graph.ts';
 import { StorageDaemon } from '../../qemu/storage-daemon.ts';
-import type { ChainLayer } from '../layer-chain.ts';
+import type { ChainLayer } from '../layers/layer-chain.ts';
 
 interface RowsDeps {
   readonly logger: Logger;

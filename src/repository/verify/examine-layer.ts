@@ -1,7 +1,7 @@
 import { errnoOf, messageOf, SendenseError } from '../../base/sendense-error.ts';
 import { checkLayer } from '../../qemu/qemu-img.ts';
-import { type ChainLayer, checkLayerFile, isChainDamage } from '../layer-chain.ts';
-import { digestFile } from '../seal-layer.ts';
+import { type ChainLayer, checkLayerFile, isChainDamage } from '../layers/layer-chain.ts';
+import { digestFile } from '../layers/seal-layer.ts';
 import { isBeingFilled } from './retired-layer.ts';
 
 /** What a look at the files of one layer found, without its parents. */

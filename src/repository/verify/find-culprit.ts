@@ -1,7 +1,7 @@
 import { NbdReplyError } from '../../nbd/client/protocol.ts';
 import type { DigestPool } from '../../nbd/mover/digest-pool.ts';
 import { BLOCK_BYTES, type Row, readRows } from '../../nbd/mover/rows.ts';
-import type { ChainLayer } from '../layer-chain.ts';
+import type { ChainLayer } from '../layers/layer-chain.ts';
 import type { ChainView } from './chain-views.ts';
 import type { BadPlace } from './inspect-view.ts';
 import { isBeingFilled } from './retired-layer.ts';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { hasCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
 import type { DigestPool } from '../../nbd/mover/digest-pool.ts';
-import type { ChainLayer } from '../layer-chain.ts';
+import type { ChainLayer } from '../layers/layer-chain.ts';
 import type { ChainView, ChainViews } from './chain-views.ts';
 import { type ExaminedLayer, examineLayer, rowsDamaged } from './examine-layer.ts';
 import { findCulprit } from './find-culprit.ts';

@@ -5,7 +5,7 @@ import { BLOCK_BYTES } from '../../nbd/mover/rows.ts';
 import { WrittenMap } from '../../nbd/mover/written-map.ts';
 import { loneLayer } from '../../qemu/block-graph.ts';
 import { mapImage } from '../../qemu/qemu-img.ts';
-import type { ChainLayer } from '../layer-chain.ts';
+import type { ChainLayer } from '../layers/layer-chain.ts';
 import type { ChainView } from './chain-views.ts';
 import type { Pace } from './pace.ts';
 import { isBeingFilled } from './retired-layer.ts';

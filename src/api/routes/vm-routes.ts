@@ -1,0 +1,93 @@
+import { z } from 'zod';
+import { findVm } from '../../jobs/find-backup.ts';
+import { addVm, changeVm, removeVm, type VmDeps } from '../../jobs/manage-vms.ts';
+import { defineRoute, type Route } from '../route.ts';
+import { flag, path, vmAnswer, vmName } from '../schemas.ts';
+import { vmView } from '../views.ts';
+
+const tag = 'vms';
+const disk = z.strictObject({ path, format: z.enum(['raw', 'qcow2']).optional() });
+const command = z.string().min(1).max(4096);
+const vmParams = z.object({ vm_name: vmName });
+
+export function vmRoutes(deps: VmDeps): Route[] {
+  return [
+    defineRoute({
+      method: 'post',
+      path: '/vms',
+      tag,
+      status: 201,
+      summary: 'Register a machine with its disks',
+      answer: vmAnswer,
+      body: z.strictObject({
+        name: vmName,
+        disks: z.array(disk).min(1).max(256),
+        before: command.optional(),
+        after: command.optional(),
+        allow_backing: z.array(path).max(64).default([]),
+      }),
+      handle: async ({ body }) =>
+        vmView(
+          await addVm(deps, body.name, {
+            addDisks: body.disks,
+            before: body.before,
+            after: body.after,
+            allowBacking: body.allow_backing,
+          }),
+        ),
+    }),
+    defineRoute({
+      method: 'get',
+      path: '/vms',
+      tag,
+      summary: 'All machines',
+      answer: z.object({ vms: z.array(vmAnswer) }),
+      handle: async () => ({ vms: deps.catalog.vms.all().map(vmView) }),
+    }),
+    defineRoute({
+      method: 'get',
+      path: '/vms/{vm_name}',
+      tag,
+      summary: 'One machine',
+      params: vmParams,
+      answer: vmAnswer,
+      handle: async ({ params }) => vmView(findVm(deps.catalog, params.vm_name)),
+    }),
+    defineRoute({
+      method: 'patch',
+      path: '/vms/{vm_name}',
+      tag,
+      summary: 'Change the disks or commands of a machine',
+      params: vmParams,
+      answer: vmAnswer,
+      body: z.strictObject({
+        add_disks: z.array(disk).max(256).optional(),
+        remove_disks: z.array(z.string().min(1).max(4096)).max(256).optional(),
+        before: command.nullable().optional(),
+        after: command.nullable().optional(),
+        allow_backing: z.array(path).max(64).optional(),
+      }),
+      handle: async ({ params, body }) =>
+        vmView(
+          await changeVm(deps, params.vm_name, {
+            addDisks: body.add_disks,
+            removeDisks: body.remove_disks,
+            before: body.before,
+            after: body.after,
+            allowBacking: body.allow_backing,
+          }),
+        ),
+    }),
+    defineRoute({
+      method: 'delete',
+      path: '/vms/{vm_name}',
+      tag,
+      status: 204,
+      summary: 'Remove the registration of a machine',
+      params: vmParams,
+      query: z.strictObject({ keep_backups: flag }),
+      answer: z.null(),
+      handle: async ({ params, query }) => removeVm(deps, params.vm_name, query.keep_backups),
+    }),
+  ];
+}

@@ -1,0 +1,131 @@
+import { access, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { removeDurably, syncFolder, writeJsonDurably } from '../../base/durable-file.ts';
+import { SendenseError } from '../../base/sendense-error.ts';
+import { type Manifest, manifestDocument } from '../documents.ts';
+import { layerFiles, layout } from '../layout.ts';
+import { namesIn } from '../names-in.ts';
+import { readDocument } from '../read-document.ts';
+import { readManifest } from '../read-repository.ts';
+import { diskIndexes, findLayers } from './disk-layers.ts';
+import { discardLayer } from './seal-layer.ts';
+
+/** Tombstones of a machine that can be read, with the disks whose layers are still there. */
+export async function readRetired(root: string, vmUuid: string): Promise<Manifest[]> {
+  const folder = layout.backupsFolder(root, vmUuid);
+  const retired: Manifest[] = [];
+  for (const name of await namesIn(folder)) {
+    if (!name.endsWith('.deleted')) continue;
+    const manifest = await readDocument(join(folder, name), manifestDocument).catch((error: unknown) => {
+      // one that cannot be read is left for a person to look at
+      if (error instanceof SendenseError) return null;
+      throw error;
+    });
+    if (manifest === null || manifest.vm_uuid !== vmUuid || `${manifest.backup_id}.deleted` !== name)
+      continue;
+    const disks: Manifest['disks'] = [];
+    for (const disk of manifest.disks) {
+      const { image } = layerFiles(layout.diskFolder(root, vmUuid, disk.disk_index), disk.layer);
+      if (await exists(image)) disks.push(disk);
+    }
+    retired.push({ ...manifest, disks });
+  }
+  return retired;
+}
+
+/** Manifests of a machine that can be read. */
+export async function readManifests(root: string, vmUuid: string): Promise<Manifest[]> {
+  const folder = layout.backupsFolder(root, vmUuid);
+  const manifests: Manifest[] = [];
+  for (const name of await namesIn(folder)) {
+    if (!name.endsWith('.json')) continue;
+    const manifest = await readManifest(join(folder, name), vmUuid).catch((error: unknown) => {
+      if (error instanceof SendenseError) return null;
+      throw error;
+    });
+    if (manifest) manifests.push(manifest);
+  }
+  return manifests;
+}
+
+export interface Released {
+  readonly bytes: number;
+  /** Retired backups of which nothing is left. */
+  readonly backupIds: readonly string[];
+  /** What remains retired. */
+  readonly retired: readonly Manifest[];
+}
+
+/**
+ * Removes the layers of deleted backups on which nothing stands any more, and the tombstones of which nothing is left.
+ * Repeating it after a crash is fine. Nobody may be adding or reading layers of the machine.
+ */
+export async function releaseRetired(root: string, vmUuid: string): Promise<Released> {
+  const retired = await readRetired(root, vmUuid);
+  const documents = [...(await readManifests(root, vmUuid)), ...retired];
+  let bytes = 0;
+  for (const diskIndex of await diskIndexes(root, vmUuid)) {
+    const folder = layout.diskFolder(root, vmUuid, diskIndex);
+    const layers = new Map(
+      (await findLayers(root, vmUuid, diskIndex, documents)).map((found) => [found.layer, found]),
+    );
+    const candidates = new Set(
+      retired.flatMap(({ disks }) =>
+        disks.filter((disk) => disk.disk_index === diskIndex).map((disk) => disk.layer),
+      ),
+    );
+    for (let layer = freeLayer(layers, candidates); layer !== null; layer = freeLayer(layers, candidates)) {
+      const files = layerFiles(folder, layer);
+      bytes += await stat(files.image).then(
+        (stats) => stats.blocks * 512,
+        () => 0,
+      );
+      await discardLayer(files);
+      layers.delete(layer);
+      candidates.delete(layer);
+    }
+    await syncFolder(folder);
+  }
+  const left = await readRetired(root, vmUuid);
+  const gone = left.filter(({ disks }) => disks.length === 0);
+  for (const { backup_id } of gone) {
+    // of a disk whose image was lost before, the small files are still there
+    const manifest = retired.find((candidate) => candidate.backup_id === backup_id);
+    for (const disk of manifest?.disks ?? [])
+      await discardLayer(layerFiles(layout.diskFolder(root, vmUuid, disk.disk_index), disk.layer));
+    await removeDurably(layout.tombstoneFile(root, vmUuid, backup_id));
+  }
+  return {
+    bytes,
+    backupIds: gone.map(({ backup_id }) => backup_id),
+    retired: left.filter(({ disks }) => disks.length > 0),
+  };
+}
+
+function freeLayer(
+  layers: ReadonlyMap<string, { readonly parents: ReadonlySet<string> }>,
+  candidates: ReadonlySet<string>,
+): string | null {
+  const needed = new Set([...layers.values()].flatMap(({ parents }) => [...parents]));
+  for (const layer of candidates) if (layers.has(layer) && !needed.has(layer)) return layer;
+  return null;
+}
+
+/** Writes the manifest or the tombstone of a backup anew, whichever there is. @throws FORMAT_INVALID */
+export async function rewriteOwner(
+  root: string,
+  vmUuid: string,
+  backupId: string,
+  change: (manifest: Manifest) => Manifest,
+): Promise<void> {
+  const manifestFile = layout.manifestFile(root, vmUuid, backupId);
+  const isLive = await exists(manifestFile);
+  const path = isLive ? manifestFile : layout.tombstoneFile(root, vmUuid, backupId);
+  await writeJsonDurably(path, change(await readDocument(path, manifestDocument)));
+}
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
