@@ -114,10 +114,14 @@ export class TestAppliance {
   async ended(): Promise<void> {
     const daemon = this.#daemon;
     if (!daemon || daemon.exitCode !== null || daemon.signalCode !== null) return;
-    const ended = new Promise((resolve) => daemon.once('exit', () => resolve('ended')));
-    const late = sleep(30_000).then(() => 'late');
-    if ((await Promise.race([ended, late])) === 'late')
-      throw new Error(`the daemon does not end: ${this.log()}`);
+    await new Promise<void>((resolve, reject) => {
+      const late = () => reject(new Error(`the daemon does not end: ${this.log()}`));
+      const timer = setTimeout(late, 30_000);
+      daemon.once('exit', () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
   }
 
   async kill(): Promise<void> {
