@@ -1,4 +1,4 @@
-import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttpServer, type Server } from 'node:http';
 import { join } from 'node:path';
 import { emptyDir } from 'fs-extra/esm';
@@ -17,8 +17,7 @@ import type { LoadedConfig } from '../base/config/load-config.ts';
 import { type HomePaths, MAX_SOCKET_PATH_BYTES } from '../base/home-paths.ts';
 import type { Logger } from '../base/logger.ts';
 import { endOwnedProcesses } from '../base/owned-processes.ts';
-import { run } from '../base/process.ts';
-import { messageOf, SendenseError } from '../base/sendense-error.ts';
+import { SendenseError } from '../base/sendense-error.ts';
 import { imageSource } from '../capture/image/image-source.ts';
 import { createCatalog } from '../catalog/catalog.ts';
 import { type DoctorDeps, examine } from '../jobs/doctor/examine.ts';
@@ -30,17 +29,13 @@ import { clearLeftBehind } from '../jobs/repository/unpublished.ts';
 import { RepositoryWatch } from '../jobs/repository/watch-repositories.ts';
 import { ResourceLocks } from '../jobs/resource-locks.ts';
 import { Scrub } from '../jobs/verify/scrub.ts';
-import type { ExportBackend } from '../nbd/exports/export-backend.ts';
-import { NbdServer } from '../nbd/exports/nbd-server.ts';
-import { nbdServerBackend } from '../nbd/exports/nbd-server-backend.ts';
-import { storageDaemonBackend } from '../nbd/exports/storage-daemon-backend.ts';
-import { StorageDaemon } from '../qemu/storage-daemon.ts';
 import { probeToolVersions, versionText } from '../qemu/tool-versions.ts';
 import type { Repository } from '../repository/open-repository.ts';
 import { viewsFolder } from '../repository/verify/chain-views.ts';
-import { MountRegistry } from '../restore/mount/mount-registry.ts';
 import { sweepMounts } from '../restore/mount/sweep-mounts.ts';
 import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
+import { wireMounts } from './wire-mounts.ts';
+import { clearExports, wireTools } from './wire-tools.ts';
 
 interface ApplianceDeps {
   readonly paths: HomePaths;
@@ -59,13 +54,12 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const { paths, loaded, logger } = deps;
   const { config } = loaded;
   const clock = deps.clock ?? systemClock;
-  const fuseFolder = join(paths.runFolder, 'exports');
   checkSocketLengths(paths);
   await mkdir(paths.runFolder, { recursive: true, mode: 0o750 });
   await mkdir(paths.mountFolder, { recursive: true, mode: 0o750 });
   const leftovers = await endOwnedProcesses(deps.ownerId);
   const swept = await sweepMounts({ logger, runFolder: paths.runFolder, mountFolder: paths.mountFolder });
-  await clearFuseFolder(fuseFolder);
+  await clearExports(paths);
   await emptyDir(viewsFolder(paths.runFolder));
   if (leftovers > 0 || swept.mounts > 0)
     logger.warn({ processes: leftovers, ...swept }, 'cleaned up after a daemon that was killed');
@@ -101,62 +95,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
 
   for (const repository of repositories.all()) await clearLeftBehind({ catalog, clock }, repository);
 
-  const daemon = new StorageDaemon({
-    logger,
-    folder: paths.runFolder,
-    onRestart: (outcome) =>
-      catalog.events.add({
-        kind: 'storage_daemon.died',
-        severity: 'error',
-        subject: null,
-        message: `qemu-storage-daemon died (${outcome}) and was started again.`,
-        data: {},
-      }),
-  });
-  const nbdServer = new NbdServer({
-    logger,
-    runFolder: join(paths.runFolder, 'nbd'),
-    version: tools.nbdServer ?? [0, 0],
-    onNotice: (kind, detail) =>
-      catalog.events.add({
-        kind: `nbd_server.${kind}`,
-        severity: 'warning',
-        subject: null,
-        message:
-          kind === 'parent_died'
-            ? `The nbd-server parent died (${detail}); a new one runs, transfers went on.`
-            : `The file ${detail} in conf.d is broken and was renamed to .broken.`,
-        data: {},
-      }),
-  });
-  const isNbdServer = config.exports.backend === 'nbd-server';
-  const toolsReady = (async () => {
-    await mkdir(join(paths.runFolder, 'nbd'), { recursive: true, mode: 0o750 });
-    await Promise.all([daemon.start(), isNbdServer ? nbdServer.start() : null]);
-  })();
-  let toolFailure: string | null = null;
-  let areToolsReady = false;
-  toolsReady.then(
-    () => {
-      areToolsReady = true;
-    },
-    (error: unknown) => {
-      toolFailure = messageOf(error);
-      logger.error({ error: toolFailure }, 'a tool does not start');
-    },
-  );
-  const chosen = isNbdServer
-    ? nbdServerBackend({ daemon, server: nbdServer, fuseFolder })
-    : storageDaemonBackend(daemon);
-  // REST answers at once; the first export waits for the tools
-  const exports: ExportBackend = {
-    kind: chosen.kind,
-    open: async (layer) => {
-      await toolsReady;
-      return await chosen.open(layer);
-    },
-  };
-
+  const programs = wireTools({ catalog, config, logger, paths, versions: tools });
   const engine = new JobEngine({
     jobs: catalog.jobs,
     events: catalog.events,
@@ -165,44 +104,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     maxConcurrent: config.jobs.max_concurrent,
     ...(deps.onStep ? { onStep: deps.onStep } : {}),
   });
-  const mountLocks = new Map<string, () => void>();
-  const mounts = new MountRegistry({
-    clock,
-    mountDeps: {
-      logger,
-      runFolder: paths.runFolder,
-      mountFolder: paths.mountFolder,
-      mode: config.mounts.mode,
-      overlayLimitBytes: config.mounts.overlay_limit_bytes,
-    },
-    max: config.mounts.max,
-    idleTimeoutMs: config.mounts.idle_timeout_s * 1000,
-    onOpened: (session) => {
-      catalog.mounts.opened(
-        { mountId: session.mountId, backupId: session.backupId, mountPath: session.mount.mountPath },
-        clock.now(),
-      );
-      catalog.events.add({
-        kind: 'mount.opened',
-        severity: 'info',
-        subject: session.backupId,
-        message: `${session.backupId} is mounted as ${session.mountId}.`,
-        data: { mount_id: session.mountId },
-      });
-    },
-    onClosed: (session, reason) => {
-      mountLocks.get(session.mountId)?.();
-      mountLocks.delete(session.mountId);
-      catalog.mounts.closed(session.mountId, reason, clock.now());
-      catalog.events.add({
-        kind: 'mount.closed',
-        severity: 'info',
-        subject: session.backupId,
-        message: `${session.mountId} is unmounted (${reason}).`,
-        data: { mount_id: session.mountId },
-      });
-    },
-  });
+  const { mounts, mountLocks } = wireMounts({ catalog, clock, config, logger, paths });
   const { keeper, routeDeps } = wireChains({
     catalog,
     clock,
@@ -217,10 +119,10 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const backup = {
     catalog,
     clock,
-    exports,
+    exports: programs.exports,
     moverFile: deps.moverFile,
     toolVersions,
-    source: imageSource({ daemon }),
+    source: imageSource({ daemon: programs.daemon }),
     maxDepth: hardDepth(config),
     hookTimeoutMs: config.jobs.hook_timeout_s * 1000,
     reserveBytes: config.repository.reserve_bytes,
@@ -229,13 +131,13 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const scrub = new Scrub(verify, config.verify);
   const space = { catalog, clock, logger, reserveBytes: config.repository.reserve_bytes };
   const health = (): Health => ({
-    status: toolFailure !== null ? 'degraded' : areToolsReady ? 'ok' : 'starting',
+    status: programs.failure() !== null ? 'degraded' : programs.areReady() ? 'ok' : 'starting',
     version: deps.version,
     pid: process.pid,
     home: paths.home,
     exportBackend: config.exports.backend,
-    nbdServerPid: nbdServer.pid,
-    storageDaemonPid: daemon.pid,
+    nbdServerPid: programs.nbdServer.pid,
+    storageDaemonPid: programs.daemon.pid,
     toolVersions,
     runningJobs: catalog.jobs.unfinished().length,
     openMounts: mounts.list().length,
@@ -248,9 +150,9 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     repositories,
     tools: () => ({
       versions: tools,
-      areStarted: areToolsReady || toolFailure !== null,
-      nbdServerPid: nbdServer.pid,
-      storageDaemonPid: daemon.pid,
+      areStarted: programs.areReady() || programs.failure() !== null,
+      nbdServerPid: programs.nbdServer.pid,
+      storageDaemonPid: programs.daemon.pid,
       storageDaemonLog: join(paths.runFolder, 'qsd.log'),
     }),
   };
@@ -305,9 +207,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     await Promise.all([engine.close(), scrub.stop()]);
     await mounts.closeAll();
     server.closeAllConnections();
-    await toolsReady.catch(() => undefined);
-    await nbdServer.stop();
-    await daemon.stop();
+    await programs.stop();
     catalog.events.add({
       kind: 'daemon.stopped',
       severity: 'info',
@@ -330,15 +230,6 @@ function checkSocketLengths(paths: HomePaths): void {
   throw new SendenseError('CONFIG_INVALID', {
     detail: `the home ${paths.home} is too long: its sockets would have more than ${MAX_SOCKET_PATH_BYTES} characters`,
   });
-}
-
-async function clearFuseFolder(folder: string): Promise<void> {
-  const mounts = await readFile('/proc/self/mountinfo', 'utf8');
-  for (const line of mounts.split('\n')) {
-    const place = (line.split(' ')[4] ?? '').replaceAll('\\040', ' ');
-    if (place.startsWith(`${folder}/`)) await run('umount', ['-l', place], { okExitCodes: [0, 1, 32] });
-  }
-  await emptyDir(folder);
 }
 
 async function listen(server: Server, socketFile: string): Promise<void> {

@@ -1,0 +1,47 @@
+import type { Clock } from '../base/clock.ts';
+import type { Config } from '../base/config/config-schema.ts';
+import type { HomePaths } from '../base/home-paths.ts';
+import type { Logger } from '../base/logger.ts';
+import type { Catalog } from '../catalog/catalog.ts';
+import { MountRegistry } from '../restore/mount/mount-registry.ts';
+
+interface MountWiring {
+  readonly catalog: Catalog;
+  readonly clock: Clock;
+  readonly config: Config;
+  readonly logger: Logger;
+  readonly paths: HomePaths;
+}
+
+/** Mounted restore points, and what holds their backups meanwhile: mount id → gives the backup back. */
+export function wireMounts({ catalog, clock, config, logger, paths }: MountWiring): {
+  mounts: MountRegistry;
+  mountLocks: Map<string, () => void>;
+} {
+  const mountLocks = new Map<string, () => void>();
+  const say = (kind: string, backupId: string, mountId: string, message: string) =>
+    catalog.events.add({ kind, severity: 'info', subject: backupId, message, data: { mount_id: mountId } });
+  const mounts = new MountRegistry({
+    clock,
+    mountDeps: {
+      logger,
+      runFolder: paths.runFolder,
+      mountFolder: paths.mountFolder,
+      mode: config.mounts.mode,
+      overlayLimitBytes: config.mounts.overlay_limit_bytes,
+    },
+    max: config.mounts.max,
+    idleTimeoutMs: config.mounts.idle_timeout_s * 1000,
+    onOpened: ({ mountId, backupId, mount }) => {
+      catalog.mounts.opened({ mountId, backupId, mountPath: mount.mountPath }, clock.now());
+      say('mount.opened', backupId, mountId, `${backupId} is mounted as ${mountId}.`);
+    },
+    onClosed: ({ mountId, backupId }, reason) => {
+      mountLocks.get(mountId)?.();
+      mountLocks.delete(mountId);
+      catalog.mounts.closed(mountId, reason, clock.now());
+      say('mount.closed', backupId, mountId, `${mountId} is unmounted (${reason}).`);
+    },
+  });
+  return { mounts, mountLocks };
+}
