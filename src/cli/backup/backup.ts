@@ -21,6 +21,11 @@ export interface BackupView {
   readonly verified_ok: boolean | null;
   readonly created_at: string;
   readonly copied_from: string | null;
+  readonly pins?: readonly {
+    readonly pin_id: string;
+    readonly reason: string;
+    readonly until: string | null;
+  }[];
   readonly disks: readonly {
     disk_id: number;
     backup_type: string;
@@ -140,6 +145,8 @@ export function backupCommands(program: Command): Command {
       print(format, answer, [answer], columns, name);
       sayReasons(answer);
       if (answer.copied_from) say(`It is a copy of ${answer.copied_from}.`);
+      for (const { pin_id, reason, until } of answer.pins ?? [])
+        say(`${pin_id} keeps it ${until === null ? 'for ever' : `until ${until}`}: ${reason}`);
     });
   backup
     .command('chain')

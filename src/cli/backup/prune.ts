@@ -156,12 +156,7 @@ export function pruneCommands(program: Command): void {
         freed_bytes?: number;
       };
       const count = deleted.length === 1 ? 'One restore point was' : `${deleted.length} restore points were`;
-      printDone(
-        format,
-        job,
-        job.job_id,
-        `${count} deleted; removed layers freed ${formatBytes(freed_bytes)}.`,
-      );
+      printDone(format, job, job.job_id, `${count} deleted; ${formatBytes(freed_bytes)} freed.`);
     });
 }
 

@@ -10,12 +10,13 @@ import { diskIndexes } from '../../repository/layers/disk-layers.ts';
 import { readRetired } from '../../repository/layers/retired-layers.ts';
 import { carryOutMerge, type RewriteStep, settleMerge } from '../../repository/merge/carry-out-merge.ts';
 import { mergeLayersOf } from '../../repository/merge/merge-layers.ts';
-import { planCompression, planCut, planMerges } from '../../repository/merge/plan-merge.ts';
+import { type MergeLayer, planCompression, planCut, planMerges } from '../../repository/merge/plan-merge.ts';
 import { compressionOf, confirmWritable, repositorySpace } from '../../repository/open-repository.ts';
 import { findManifest } from '../../repository/publish-backup.ts';
 import type { JobContext } from '../job-engine.ts';
 import type { LockRequest, ResourceLocks } from '../resource-locks.ts';
 import { type MachinePlace, releaseLayers } from './retire-backup.ts';
+import { freedBy, rewriteSentences } from './rewrite-effects.ts';
 
 export interface ConsolidateDeps {
   readonly catalog: Catalog;
@@ -70,6 +71,8 @@ class Consolidation {
   #steps = 0;
   #movedBytes = 0;
   #freedBytes = 0;
+  /** Layer → length of its file before this round. */
+  #sizes = new Map<string, number>();
 
   constructor(deps: ConsolidateDeps, place: MachinePlace, options: ConsolidateOptions, context: JobContext) {
     this.#deps = deps;
@@ -85,8 +88,7 @@ class Consolidation {
     await this.#release();
     for (const diskIndex of await diskIndexes(repository.root, vm.vmUuid)) {
       await settleMerge(this.#mergePlace(diskIndex), this.#carryOutDeps(0));
-      for (const step of planMerges(await mergeLayersOf(this.#mergePlace(diskIndex))))
-        await this.#attempt(diskIndex, step);
+      for (const step of planMerges(await this.#layersOf(diskIndex))) await this.#attempt(diskIndex, step);
       await this.#shorten(diskIndex);
     }
     if ((await compressionOf(repository)) === 'zstd') await this.#compress();
@@ -97,6 +99,12 @@ class Consolidation {
       freedBytes: this.#freedBytes,
       postponed: this.#postponed,
     };
+  }
+
+  async #layersOf(diskIndex: number): Promise<MergeLayer[]> {
+    const layers = await mergeLayersOf(this.#mergePlace(diskIndex));
+    this.#sizes = new Map(layers.map(({ layer, bytes }) => [layer, bytes]));
+    return layers;
   }
 
   #mergePlace(diskIndex: number) {
@@ -120,7 +128,7 @@ class Consolidation {
     const { repository, vm } = this.#place;
     this.#context.setPhase('compressing');
     for (const diskIndex of await diskIndexes(repository.root, vm.vmUuid))
-      for (const step of planCompression(await mergeLayersOf(this.#mergePlace(diskIndex))))
+      for (const step of planCompression(await this.#layersOf(diskIndex)))
         await this.#attempt(diskIndex, step);
   }
 
@@ -181,11 +189,12 @@ class Consolidation {
     this.#context.fact('merge-catalogued', { disk_index: diskIndex, layer: step.top });
     this.#steps += 1;
     this.#movedBytes += step.bytes;
+    this.#freedBytes += freedBy(step, this.#sizes, sidecar.file_bytes);
     catalog.events.add({
       kind: 'chain.consolidated',
       severity: 'info',
       subject: vm.name,
-      message: `Disk ${diskIndex} of "${vm.name}": ${sentences[step.operation]} ${step.top} (${formatBytes(step.bytes)}).`,
+      message: `Disk ${diskIndex} of "${vm.name}": ${rewriteSentences[step.operation]} ${step.top} (${formatBytes(step.bytes)}).`,
       data: { repository: repository.name, disk_index: diskIndex, ...step },
     });
   }
@@ -266,10 +275,3 @@ class Consolidation {
 const isFull = (error: unknown) =>
   hasCode(error, 'DISK_FULL') ||
   (hasCode(error, 'QMP_FAILED', 'TOOL_FAILED') && messageOf(error).includes('No space left on device'));
-
-const sentences = {
-  commit: 'the layers below were merged into',
-  stream: 'the deleted layers below were merged into',
-  full: 'a full of its own was written for',
-  compress: 'the clusters were compressed of',
-} as const;
