@@ -75,7 +75,9 @@ export async function checkLayerFile(folder: string, layer: string, trustMark = 
     );
   if (header.backingFile !== null && header.backingFormat !== 'qcow2')
     throw refuse('its header gives no backing format qcow2');
-  if (header.virtualSizeBytes !== sidecar.virtual_size_bytes)
+  // one that takes in a layer of a disk that grew grows with it
+  const hasGrown = sidecar.absorbing !== undefined && header.virtualSizeBytes > sidecar.virtual_size_bytes;
+  if (header.virtualSizeBytes !== sidecar.virtual_size_bytes && !hasGrown)
     throw refuse('its virtual size is not the one it was sealed with');
   if (stats.size !== sidecar.file_bytes && sidecar.absorbing === undefined) {
     throw new SendenseError('LAYER_CORRUPT', {
