@@ -25,6 +25,8 @@ export interface BlockJobRequest {
   readonly graph: readonly GraphLayer[];
   readonly command: 'block-commit' | 'block-stream';
   readonly args: Readonly<Record<string, unknown>>;
+  /** True: ended when all data are moved, before QEMU changes any header. */
+  readonly isDataOnly: boolean;
   /** Bytes per second; null: as fast as it goes. */
   readonly rateBytes: number | null;
   /** @param doneBytes of `totalBytes`, as QEMU counts them */
@@ -77,6 +79,7 @@ export async function runBlockJob(request: BlockJobRequest): Promise<void> {
     await monitor.execute(request.command, {
       'job-id': 'job',
       'auto-dismiss': false,
+      'auto-finalize': !request.isDataOnly,
       speed: request.rateBytes ?? 0,
       ...request.args,
     });
@@ -93,6 +96,7 @@ export async function runBlockJob(request: BlockJobRequest): Promise<void> {
 }
 
 async function follow(monitor: QmpClient, request: BlockJobRequest): Promise<void> {
+  let isMoved = false;
   for (;;) {
     request.signal.throwIfAborted();
     const [job] = (await monitor.execute('query-jobs')) as JobInfo[];
@@ -100,8 +104,13 @@ async function follow(monitor: QmpClient, request: BlockJobRequest): Promise<voi
     request.onProgress(job['current-progress'], job['total-progress']);
     // the commit of a topmost image waits to be told that its writer may be switched; there is no writer
     if (job.status === 'ready') await monitor.execute('job-complete', { id: 'job' });
+    // the header would be changed now, while the tables are still in QEMU's memory: a kill would lose what was moved
+    if (job.status === 'pending') {
+      isMoved = true;
+      await monitor.execute('job-cancel', { id: 'job' });
+    }
     if (job.status === 'concluded') {
-      if (job.error !== undefined)
+      if (job.error !== undefined && !isMoved)
         throw new SendenseError('QMP_FAILED', { command: request.command, detail: job.error });
       await monitor.execute('job-dismiss', { id: 'job' });
       return;

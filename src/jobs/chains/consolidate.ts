@@ -87,7 +87,7 @@ class Consolidation {
     this.#context.setPhase('merging');
     await this.#release();
     for (const diskIndex of await diskIndexes(repository.root, vm.vmUuid)) {
-      await settleMerge(this.#mergePlace(diskIndex), this.#carryOutDeps(0));
+      await this.#settle(diskIndex);
       for (const step of planMerges(await this.#layersOf(diskIndex))) await this.#attempt(diskIndex, step);
       await this.#shorten(diskIndex);
     }
@@ -109,6 +109,12 @@ class Consolidation {
 
   #mergePlace(diskIndex: number) {
     return { root: this.#place.repository.root, vmUuid: this.#place.vm.vmUuid, diskIndex };
+  }
+
+  /** An earlier round may have failed in the last effects of a merge. */
+  async #settle(diskIndex: number): Promise<void> {
+    const merge = await settleMerge(this.#mergePlace(diskIndex), this.#carryOutDeps(0));
+    if (merge?.sidecar) await this.#catalogue(merge.sidecar.backup_id);
   }
 
   async #shorten(diskIndex: number): Promise<void> {
@@ -175,17 +181,11 @@ class Consolidation {
   }
 
   async #carryOut(diskIndex: number, step: RewriteStep): Promise<void> {
-    const { catalog, clock } = this.#deps;
+    const { catalog } = this.#deps;
     const { vm, repository } = this.#place;
     const sidecar = await carryOutMerge(this.#mergePlace(diskIndex), step, this.#carryOutDeps(step.bytes));
     this.#context.intent('merge-catalogued', { disk_index: diskIndex, layer: step.top });
-    const manifest = await findManifest(repository.root, vm.vmUuid, sidecar.backup_id);
-    const retired = await readRetired(repository.root, vm.vmUuid);
-    catalog.transaction(() => {
-      if (manifest) updateLayers(catalog, manifest);
-      catalog.retired.replace(vm.contextId, repository.id, retired);
-      refreshChains(catalog, vm.contextId, repository.id, clock.now());
-    });
+    await this.#catalogue(sidecar.backup_id);
     this.#context.fact('merge-catalogued', { disk_index: diskIndex, layer: step.top });
     this.#steps += 1;
     this.#movedBytes += step.bytes;
@@ -196,6 +196,18 @@ class Consolidation {
       subject: vm.name,
       message: `Disk ${diskIndex} of "${vm.name}": ${rewriteSentences[step.operation]} ${step.top} (${formatBytes(step.bytes)}).`,
       data: { repository: repository.name, disk_index: diskIndex, ...step },
+    });
+  }
+
+  async #catalogue(backupId: string): Promise<void> {
+    const { catalog, clock } = this.#deps;
+    const { vm, repository } = this.#place;
+    const manifest = await findManifest(repository.root, vm.vmUuid, backupId);
+    const retired = await readRetired(repository.root, vm.vmUuid);
+    catalog.transaction(() => {
+      if (manifest) updateLayers(catalog, manifest);
+      catalog.retired.replace(vm.contextId, repository.id, retired);
+      refreshChains(catalog, vm.contextId, repository.id, clock.now());
     });
   }
 

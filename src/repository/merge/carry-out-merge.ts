@@ -2,9 +2,10 @@ import { rm, stat } from 'node:fs/promises';
 import { syncFile } from '../../base/durable-file.ts';
 import type { Logger } from '../../base/logger.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
-import { readOnlyChain } from '../../qemu/block-graph.ts';
+import { WrittenMap } from '../../nbd/mover/written-map.ts';
+import { loneLayer, readOnlyChain } from '../../qemu/block-graph.ts';
 import { headerObjection, readQcow2Header } from '../../qemu/qcow2-header.ts';
-import { areIdentical, checkLayer, repairLeaks } from '../../qemu/qemu-img.ts';
+import { areIdentical, checkLayer, mapImage, repairLeaks } from '../../qemu/qemu-img.ts';
 import { type MergeDocument, REPOSITORY_FORMAT, type Sidecar } from '../documents.ts';
 import { type ChainLayer, layerChain } from '../layers/layer-chain.ts';
 import { digestFile, writeSidecar } from '../layers/seal-layer.ts';
@@ -39,6 +40,8 @@ export async function carryOutMerge(
   step: RewriteStep,
   deps: CarryOutDeps,
 ): Promise<Sidecar> {
+  // an earlier one that failed in its last effects must not be forgotten
+  await settleMerge(place, deps);
   const folder = layout.diskFolder(place.root, place.vmUuid, place.diskIndex);
   const chain = await layerChain(place.root, place.vmUuid, place.diskIndex, step.top);
   const merge = documentOf(step, chain);
@@ -47,14 +50,21 @@ export async function carryOutMerge(
   const changing = { commit: merge.into, stream: merge.top, full: null, compress: null }[merge.operation];
   if (changing !== null) await markAbsorbing(folder, changing, merge);
   deps.onStep('moving');
+  let sidecar: Sidecar;
   try {
     await moveData(folder, merge, chain, deps.control);
+    deps.onStep('moved');
+    sidecar = await prepare(place, merge, chain, deps);
   } catch (error) {
     await settleMerge(place, deps);
     throw error;
   }
-  deps.onStep('moved');
-  return await finish(place, merge, chain, deps);
+  const switching: MergeDocument = { ...merge, stage: 'switching', sidecar };
+  deps.onStep('switching');
+  await writeMerge(place, switching);
+  // from here on nothing stops it: a reader would find papers of before and data of after
+  await switchLayer(place, switching, deps.onStep);
+  return sidecar;
 }
 
 function documentOf(step: RewriteStep, chain: readonly ChainLayer[]): MergeDocument {
@@ -90,8 +100,12 @@ async function markAbsorbing(folder: string, layer: string, merge: MergeDocument
   await writeSidecar(layerFiles(folder, layer), { ...sidecar, absorbing });
 }
 
-/** From moved data to the new state. @param chain of `top` before the move */
-async function finish(
+/**
+ * Proves what was moved and writes the rows beside the old ones; no reader sees anything of it yet.
+ * @param chain of `top` before the move
+ * @returns the sidecar that `top` gets
+ */
+async function prepare(
   place: MergePlace,
   merge: MergeDocument,
   chain: readonly ChainLayer[],
@@ -103,6 +117,7 @@ async function finish(
   if (!top) throw new SendenseError('CHAIN_PARENT_MISSING', { layer: merge.top });
   const image = movedFile(folder, merge);
   await prove(image, merge, top.sidecar, deps.control.signal);
+  if (merge.operation === 'stream') await proveArrived(folder, merge, top.sidecar, deps.control.signal);
   if (merge.operation !== 'compress') {
     const merged = chain.filter(
       ({ layer }) => merge.operation === 'full' || layer === merge.top || merge.vanishing.includes(layer),
@@ -119,7 +134,7 @@ async function finish(
   const { absorbing: _, compressed_file_bytes: __, ...base } = top.sidecar;
   const fileBytes = (await stat(image)).size;
   const compressedBytes = compressedBytesOf(merge, chain, fileBytes);
-  const sidecar: Sidecar = {
+  return {
     ...base,
     ...(compressedBytes === undefined ? {} : { compressed_file_bytes: compressedBytes }),
     parent_layer: merge.parent_layer,
@@ -129,11 +144,6 @@ async function finish(
     // the file is another one now; what was found in the old one says nothing of it
     verification: null,
   };
-  const switching: MergeDocument = { ...merge, stage: 'switching', sidecar };
-  deps.onStep('switching');
-  await writeMerge(place, switching);
-  await switchLayer(place, switching, deps.onStep);
-  return sidecar;
 }
 
 /** What of the new file is compressed: all, what the file was before it took more in, or nothing. */
@@ -169,50 +179,67 @@ async function prove(image: string, merge: MergeDocument, old: Sidecar, signal: 
   const header = await readQcow2Header(image);
   if (header === null || headerObjection(header) !== null || header.isDirty)
     throw fail('its header is not as it was made');
-  if (header.backingFile !== merge.parent_layer || header.virtualSizeBytes !== old.virtual_size_bytes)
+  // a streamed layer gets its new parent at the very end
+  const backing = merge.operation === 'stream' ? old.parent_layer : merge.parent_layer;
+  if (header.backingFile !== backing || header.virtualSizeBytes !== old.virtual_size_bytes)
     throw fail('its header is not as it was planned');
 }
 
 /**
- * Brings a disk whose rewriting was interrupted into a state in which every restore point can be read by its papers:
- * forward where the data has been moved, back where it has not. Nobody may be using the disk.
- * @returns true when there was something to settle
+ * QEMU writes its tables last, when it closes the file, and says nothing if that fails: every place that the vanishing
+ * layers hold must be present in `top` itself. @throws SEAL_FAILED
  */
-export async function settleMerge(place: MergePlace, deps: CarryOutDeps): Promise<boolean> {
+async function proveArrived(
+  folder: string,
+  merge: MergeDocument,
+  { virtual_size_bytes }: Sidecar,
+  signal: AbortSignal,
+): Promise<void> {
+  const imageOf = (layer: string) => layerFiles(folder, layer).image;
+  const wanted = new WrittenMap(virtual_size_bytes);
+  for (const layer of merge.vanishing)
+    await mapImage(
+      loneLayer(imageOf(layer)),
+      ({ present, offset, length }) => {
+        if (present) wanted.mark(offset, length);
+      },
+      signal,
+    );
+  let lost: number | null = null;
+  await mapImage(
+    loneLayer(imageOf(merge.top)),
+    ({ present, offset, length }) => {
+      if (!present) lost ??= wanted.firstMarked(offset, length);
+    },
+    signal,
+  );
+  if (lost !== null)
+    throw new SendenseError('SEAL_FAILED', {
+      layer: merge.top,
+      detail: `what it takes in at byte ${lost} did not reach it`,
+    });
+}
+
+/**
+ * Brings a disk whose rewriting was interrupted into a state in which every restore point can be read by its papers:
+ * forward where everything was proven, back where it was not. Nobody may be using the disk.
+ * @returns what was under way; null: nothing
+ */
+export async function settleMerge(
+  place: MergePlace,
+  deps: Pick<CarryOutDeps, 'onStep'>,
+): Promise<MergeDocument | null> {
   const merge = await readMerge(place);
-  if (merge === null) return false;
-  const folder = layout.diskFolder(place.root, place.vmUuid, place.diskIndex);
-  const files = layerFiles(folder, merge.top);
+  if (merge === null) return null;
   if (merge.stage === 'switching') {
     await switchLayer(place, merge, deps.onStep);
-    return true;
+    return merge;
   }
-  if (merge.operation === 'stream') {
-    const header = await readQcow2Header(files.image).catch(() => null);
-    // the header is changed last: everything is there, only the papers are old
-    if (header?.backingFile === merge.parent_layer) {
-      const sidecar = await readSidecar(folder, merge.top);
-      await writeSidecar(files, { ...sidecar, parent_layer: merge.parent_layer });
-      const below = await layerChain(place.root, place.vmUuid, place.diskIndex, merge.top);
-      const [top, ...rest] = below;
-      if (!top) return true;
-      const vanishing = await Promise.all(
-        merge.vanishing.map(async (layer): Promise<ChainLayer> => {
-          const own = layerFiles(folder, layer);
-          return {
-            layer,
-            image: own.image,
-            rows: own.rows,
-            sidecar: await readSidecar(folder, layer),
-            fingerprint: '',
-          };
-        }),
-      );
-      await finish(place, merge, [top, ...vanishing, ...rest], deps);
-      return true;
-    }
-  } else if (merge.operation !== 'commit') await rm(files.partial, { force: true });
+  const folder = layout.diskFolder(place.root, place.vmUuid, place.diskIndex);
+  const files = layerFiles(folder, merge.top);
+  // what was moved in place changes nothing that anybody reads
+  if (movedFile(folder, merge) === files.partial) await rm(files.partial, { force: true });
   await rm(files.partialRows, { force: true });
   await endMerge(place);
-  return true;
+  return merge;
 }

@@ -90,6 +90,7 @@ function commit(merge: MergeDocument, chain: readonly ChainLayer[], control: Mov
     ...jobControl(control),
     graph: graphOf(chain, merge.into ?? ''),
     command: 'block-commit',
+    isDataOnly: false,
     args: { device: 'layer0', 'base-node': `layer${into}` },
   });
 }
@@ -100,8 +101,9 @@ function stream(merge: MergeDocument, chain: readonly ChainLayer[], control: Mov
     ...jobControl(control),
     graph: graphOf(chain, merge.top),
     command: 'block-stream',
-    // the name goes into the header of `top` at the very end
-    args: { device: 'layer0', 'base-node': `layer${base}`, 'backing-file': merge.parent_layer },
+    // the header of `top` is changed when everything is proven and durable, see switch-layer.ts
+    isDataOnly: true,
+    args: { device: 'layer0', 'base-node': `layer${base}` },
   });
 }
 
