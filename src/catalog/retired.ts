@@ -29,7 +29,9 @@ export function retiredQueries(db: Db) {
   const ofVm = db.prepare<[string, string], RetiredRow>(
     'SELECT * FROM retired_backups WHERE vm_context_id = ? AND repository_id = ? ORDER BY completed_at, id',
   );
+  const count = db.prepare<[string], number>('SELECT COUNT(*) FROM retired_backups WHERE id = ?').pluck();
   return {
+    has: (id: string): boolean => (count.get(id) ?? 0) > 0,
     /** Takes over what the tombstones of a machine say. @param retired with the disks whose layers are still there */
     replace: db.transaction((contextId: string, repositoryId: string, retired: readonly Manifest[]) => {
       drop.run(contextId, repositoryId);

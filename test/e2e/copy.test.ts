@@ -222,3 +222,21 @@ it.each([
   operator.backUp('m');
   expect(appliance.ctl('backup', 'copy', ...args).code).toBe(code);
 });
+
+it('tells a copy that was brought back from the deleted one whose layer is still below', async () => {
+  point('full');
+  const middle = point();
+  point();
+  const copies = copy('--vm', 'm', '--to', 'usb').copied;
+  const again = copies.find((id) => show(id).copied_from === middle) ?? '';
+  appliance.json('backup', 'delete', again, '--merge');
+  expect(copy('--vm', 'm', '--to', 'usb', '--missing').copied).toEqual([again]);
+  const plan = appliance.json<{ backup_ids: string[] }>('backup', 'delete', again, '--dry-run');
+  expect(plan.backup_ids).toEqual([again]);
+  await appliance.stop();
+  await appliance.start(settings);
+  expect(operator.events('repository.adopted')).toEqual([]);
+  appliance.json('backup', 'consolidate', '--vm', 'm', '--repository', 'usb', '--wait');
+  expectAlike(copies);
+  expect(layersIn(join(work, 'usb')).filter((name) => name.endsWith('.qcow2'))).toHaveLength(3);
+});

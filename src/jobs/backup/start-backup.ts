@@ -63,7 +63,8 @@ export async function startBackup(
     ),
   ]);
   const held = [release];
-  const backupId = backupIdFor(vm.name, createdAt, (id) => catalog.backups.byId(id) !== null);
+  const isTaken = (id: string) => catalog.backups.byId(id) !== null || catalog.retired.has(id);
+  const backupId = backupIdFor(vm.name, createdAt, isTaken);
   const holdBackup = (id: string) => {
     held.push(
       deps.locks.acquire(jobId, [

@@ -50,9 +50,11 @@ export async function forgetEntombed(
   repository: Repository,
   vmUuid: string,
 ): Promise<void> {
-  for (const name of await namesIn(layout.backupsFolder(repository.root, vmUuid))) {
+  const names = new Set(await namesIn(layout.backupsFolder(repository.root, vmUuid)));
+  for (const name of names) {
     if (!name.endsWith('.deleted')) continue;
     const id = name.slice(0, -'.deleted'.length);
+    if (names.has(`${id}.json`)) continue; // it was copied here again
     if (catalog.backups.byId(id)?.repositoryId === repository.id) catalog.backups.remove(id);
   }
 }

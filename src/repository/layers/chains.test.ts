@@ -45,3 +45,14 @@ it('finds all that is read through a layer, of this disk only', () => {
   expect(membersOnLayer(members, 0, 'incr-2')).toEqual(['2', '3']);
   expect(membersOnLayer(members, 1, 'full-1')).toEqual(['1', '2']);
 });
+
+it('does not take a backup for the deleted one whose id it got', () => {
+  const after: ChainMember[] = [
+    { ...member('1', [0, 'full-1', null, null]), retired: true },
+    member('2', [0, 'incr-2', 'full-1', '1']),
+    member('1', [0, 'incr-1', 'incr-2', '2']),
+  ];
+  expect(dependantsOf(after, '1')).toEqual([]);
+  expect(dependantsOf(after, '2')).toEqual(['1']);
+  expect(membersOnLayer(after, 0, 'full-1')).toEqual(['2', '1']);
+});

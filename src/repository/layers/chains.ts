@@ -59,43 +59,51 @@ export function chainsOf(members: readonly ChainMember[]): DiskChain[] {
   });
 }
 
+type Disk = ChainMember['disks'][number];
+const place = (disk: Disk, layer: string) => `${disk.diskIndex}/${layer}`;
+
+/**
+ * Everything that stands on one of these layers, nearest first. By layers, since a deleted backup whose layers remain may
+ * have the id of one that was made or copied after it.
+ * @param within the disks that are looked at
+ */
+function standingOn(
+  members: readonly ChainMember[],
+  layers: Set<string>,
+  within: (member: ChainMember) => readonly Disk[],
+): ChainMember[] {
+  const found = new Set<ChainMember>();
+  for (let grew = true; grew; ) {
+    grew = false;
+    for (const member of members) {
+      if (found.has(member)) continue;
+      const disks = within(member);
+      if (!disks.some((disk) => disk.parentLayer !== null && layers.has(place(disk, disk.parentLayer))))
+        continue;
+      for (const disk of disks) layers.add(place(disk, disk.layer));
+      found.add(member);
+      grew = true;
+    }
+  }
+  return [...found];
+}
+
 /**
  * The backups that cannot be read without this one, nearest first; retired ones are not named. Pure.
  * @param members all of the machine in the same repository, retired ones too
  */
 export function dependantsOf(members: readonly ChainMember[], id: string): string[] {
-  const needed = new Set([id]);
-  const found: string[] = [];
-  for (let grew = true; grew; ) {
-    grew = false;
-    for (const member of members) {
-      if (needed.has(member.id)) continue;
-      if (!member.disks.some((disk) => disk.parentBackupId !== null && needed.has(disk.parentBackupId)))
-        continue;
-      needed.add(member.id);
-      if (member.retired !== true) found.push(member.id);
-      grew = true;
-    }
-  }
-  return found;
+  const own = members.find((member) => member.id === id && member.retired !== true);
+  const layers = new Set(own?.disks.map((disk) => place(disk, disk.layer)));
+  return standingOn(members, layers, ({ disks }) => disks)
+    .filter(({ retired }) => retired !== true)
+    .map((member) => member.id);
 }
 
 /** The backups whose disk is read through this layer, the one that owns it included; no retired ones. Pure. */
 export function membersOnLayer(members: readonly ChainMember[], diskIndex: number, layer: string): string[] {
-  const layers = new Set([layer]);
-  const found: string[] = [];
-  const seen = new Set<string>();
-  for (let grew = true; grew; ) {
-    grew = false;
-    for (const member of members) {
-      const disk = member.disks.find((candidate) => candidate.diskIndex === diskIndex);
-      if (!disk || seen.has(member.id)) continue;
-      if (!layers.has(disk.layer) && !(disk.parentLayer !== null && layers.has(disk.parentLayer))) continue;
-      layers.add(disk.layer);
-      seen.add(member.id);
-      if (member.retired !== true) found.push(member.id);
-      grew = true;
-    }
-  }
-  return found;
+  const ofDisk = ({ disks }: ChainMember) => disks.filter((disk) => disk.diskIndex === diskIndex);
+  const owners = members.filter((member) => ofDisk(member).some((disk) => disk.layer === layer));
+  const above = standingOn(members, new Set([`${diskIndex}/${layer}`]), ofDisk);
+  return [...owners, ...above].filter(({ retired }) => retired !== true).map(({ id }) => id);
 }

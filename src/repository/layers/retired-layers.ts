@@ -2,7 +2,7 @@ import { access, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { removeDurably, syncFolder, writeJsonDurably } from '../../base/durable-file.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
-import { type Manifest, manifestDocument } from '../documents.ts';
+import { type Manifest, type ManifestDisk, manifestDocument, type Sidecar } from '../documents.ts';
 import { layerFiles, layout } from '../layout.ts';
 import { namesIn } from '../names-in.ts';
 import { readDocument } from '../read-document.ts';
@@ -62,18 +62,20 @@ export interface Released {
  */
 export async function releaseRetired(root: string, vmUuid: string): Promise<Released> {
   const retired = await readRetired(root, vmUuid);
-  const documents = [...(await readManifests(root, vmUuid)), ...retired];
+  const manifests = await readManifests(root, vmUuid);
+  const documents = [...manifests, ...retired];
   let bytes = 0;
   for (const diskIndex of await diskIndexes(root, vmUuid)) {
     const folder = layout.diskFolder(root, vmUuid, diskIndex);
     const layers = new Map(
       (await findLayers(root, vmUuid, diskIndex, documents)).map((found) => [found.layer, found]),
     );
-    const candidates = new Set(
-      retired.flatMap(({ disks }) =>
+    const layersIn = (some: readonly Manifest[]) =>
+      some.flatMap(({ disks }) =>
         disks.filter((disk) => disk.disk_index === diskIndex).map((disk) => disk.layer),
-      ),
-    );
+      );
+    // a manifest that somebody brought back beside its tombstone is a hint like any other
+    const candidates = new Set(layersIn(retired)).difference(new Set(layersIn(manifests)));
     for (let layer = freeLayer(layers, candidates); layer !== null; layer = freeLayer(layers, candidates)) {
       const files = layerFiles(folder, layer);
       bytes += await stat(files.image).then(
@@ -111,17 +113,26 @@ function freeLayer(
   return null;
 }
 
-/** Writes the manifest or the tombstone of a backup anew, whichever there is. @throws FORMAT_INVALID */
+/**
+ * Writes the manifest or the tombstone of a backup anew: the one that names the layer. There may be both, since what was
+ * deleted can be copied here again. @throws FORMAT_INVALID
+ */
 export async function rewriteOwner(
   root: string,
   vmUuid: string,
-  backupId: string,
-  change: (manifest: Manifest) => Manifest,
+  { backup_id, disk_index, layer }: Pick<Sidecar, 'backup_id' | 'disk_index' | 'layer'>,
+  change: (disk: ManifestDisk) => ManifestDisk,
 ): Promise<void> {
-  const manifestFile = layout.manifestFile(root, vmUuid, backupId);
-  const isLive = await exists(manifestFile);
-  const path = isLive ? manifestFile : layout.tombstoneFile(root, vmUuid, backupId);
-  await writeJsonDurably(path, change(await readDocument(path, manifestDocument)));
+  const isMeant = (disk: ManifestDisk) => disk.disk_index === disk_index && disk.layer === layer;
+  const tombstone = layout.tombstoneFile(root, vmUuid, backup_id);
+  for (const path of [layout.manifestFile(root, vmUuid, backup_id), tombstone]) {
+    if (path !== tombstone && !(await exists(path))) continue;
+    const document = await readDocument(path, manifestDocument);
+    if (!document.disks.some(isMeant)) continue;
+    const disks = document.disks.map((disk) => (isMeant(disk) ? change(disk) : disk));
+    return await writeJsonDurably(path, { ...document, disks });
+  }
+  throw new SendenseError('FORMAT_INVALID', { path: tombstone, detail: `it does not name ${layer}` });
 }
 
 const exists = (path: string): Promise<boolean> =>

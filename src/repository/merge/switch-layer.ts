@@ -41,19 +41,12 @@ export async function switchLayer(
   onStep('sidecar');
   await writeSidecar(files, sidecar);
   onStep('manifest');
-  await rewriteOwner(root, vmUuid, sidecar.backup_id, (manifest) => ({
-    ...manifest,
-    disks: manifest.disks.map((disk) =>
-      disk.disk_index === diskIndex
-        ? {
-            ...disk,
-            type: sidecar.type,
-            parent_layer: merge.parent_layer,
-            parent_backup_id: merge.parent_backup_id,
-            file_bytes: sidecar.file_bytes,
-          }
-        : disk,
-    ),
+  await rewriteOwner(root, vmUuid, sidecar, (disk) => ({
+    ...disk,
+    type: sidecar.type,
+    parent_layer: merge.parent_layer,
+    parent_backup_id: merge.parent_backup_id,
+    file_bytes: sidecar.file_bytes,
   }));
   for (const layer of merge.vanishing) {
     onStep('remove');
