@@ -213,3 +213,15 @@ it('starts a chain of its own in each repository', () => {
   unlinkSync(join(work, 'disk'));
   operator.restore(there.backup_id, 0, join(work, 'disk'));
 });
+
+it('is not let go of while one of its restore points is mounted', () => {
+  sh('mkfs.ext4', '-q', '-F', join(work, 'disk'));
+  add();
+  const { backup_id } = backUp();
+  const { mount_id } = appliance.json<{ mount_id: string }>('backup', 'mount', '--backup-id', backup_id);
+  expectFailure(appliance.ctl('repository', 'detach', 'usb'), 'REPOSITORY_BUSY', 11);
+  appliance.json('mount', 'remove', mount_id);
+  appliance.json('repository', 'detach', 'usb');
+  // what it says then is enough to use it again
+  expect(shown().reason).toContain(`repository attach usb --path ${join(usb.path, 'backups')}`);
+});

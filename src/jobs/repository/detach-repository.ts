@@ -1,24 +1,30 @@
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { ResourceLocks } from '../resource-locks.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import type { LockRequest, ResourceLocks } from '../resource-locks.ts';
 import type { Repositories } from './repositories.ts';
 
 interface DetachDeps {
+  readonly catalog: Catalog;
   readonly repositories: Repositories;
   readonly locks: ResourceLocks;
 }
 
 /**
  * Lets go of a repository so that its file system can be unmounted. It is opened again when it was gone and is back.
- * @throws REPOSITORY_UNKNOWN, REPOSITORY_UNAVAILABLE, REPOSITORY_BUSY while a job works there
+ * @throws REPOSITORY_UNKNOWN, REPOSITORY_UNAVAILABLE, REPOSITORY_BUSY while a job works there or a restore point of it is mounted
  */
-export function detachRepository({ repositories, locks }: DetachDeps, name: string): void {
+export function detachRepository({ catalog, repositories, locks }: DetachDeps, name: string): void {
   const repository = repositories.byName(name);
+  const alone = (resource: string): LockRequest => ({
+    resource,
+    exclusive: true,
+    busy: (holder) => new SendenseError('REPOSITORY_BUSY', { repository: name, holder }),
+  });
+  const backups = catalog.backups.list({ repositoryId: repository.id, limit: -1 });
   const release = locks.acquire('a detaching', [
-    {
-      resource: `repository:${repository.id}`,
-      exclusive: true,
-      busy: (holder) => new SendenseError('REPOSITORY_BUSY', { repository: name, holder }),
-    },
+    alone(`repository:${repository.id}`),
+    // mounts and restores hold only what they read
+    ...backups.map(({ id }) => alone(`backup:${id}`)),
   ]);
   repositories.detach(repository);
   release();

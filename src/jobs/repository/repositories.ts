@@ -171,7 +171,12 @@ export class Repositories {
   /** Lets go of a repository that nobody uses, so that its file system can be unmounted. */
   detach(repository: Repository): void {
     this.#close(repository.id);
-    this.#markAway(repository, 'it was detached by hand', 'repository.detached');
+    const back = `sendense-ctl repository attach ${repository.name} --path ${repository.root}`;
+    this.#markAway(
+      repository,
+      `it was detached by hand; to use it without unmounting it first: ${back}`,
+      'repository.detached',
+    );
   }
 
   /** Looks whether a repository is still there, or there again. Never fails. */
