@@ -11,7 +11,7 @@ import type { LockRequest, ResourceLocks } from '../resource-locks.ts';
 import type { ChainsChanged } from './chain-keeper.ts';
 import { deletionLocks } from './deletion-locks.ts';
 import { livePins } from './pins.ts';
-import { releaseLayers, retireBackup } from './retire-backup.ts';
+import { releaseLayers, retireBackups } from './retire-backup.ts';
 
 export interface DeleteDeps {
   readonly catalog: Catalog;
@@ -101,10 +101,7 @@ async function deleteLayers(deps: DeleteDeps, backup: Backup, ids: readonly stri
   await confirmWritable(repository);
   const vm = deps.catalog.vms.byContext(backup.contextId);
   if (!vm) throw new SendenseError('VM_UNKNOWN', { vm: backup.vmName });
-  for (const id of ids) {
-    const doomed = deps.catalog.backups.byId(id);
-    if (doomed) await retireBackup(deps, { vm, repository }, doomed);
-  }
+  await retireBackups(deps, { vm, repository }, ids);
   await releaseLayers(deps, { vm, repository });
 }
 

@@ -3,9 +3,10 @@ import type { Backup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { refreshChains } from '../../catalog/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
-import { readRetired, releaseRetired } from '../../repository/layers/retired-layers.ts';
+import { releaseRetired } from '../../repository/layers/retired-layers.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import { entombBackup, findManifest } from '../../repository/publish-backup.ts';
+
 
 interface RetireDeps {
   readonly catalog: Catalog;
@@ -18,16 +19,35 @@ export interface MachinePlace {
   readonly repository: Repository;
 }
 
-/** Ends a restore point: no reader finds it any more. Its layers stay until `releaseLayers` or a merge. */
-export async function retireBackup(deps: RetireDeps, place: MachinePlace, backup: Backup): Promise<void> {
+/**
+ * Ends restore points, one after another: no reader finds them any more. Their layers stay until `releaseLayers` or a
+ * merge.
+ */
+export async function retireBackups(
+  deps: RetireDeps,
+  place: MachinePlace,
+  backupIds: readonly string[],
+  around: (backupId: string, retire: () => Promise<void>) => Promise<void> = (_, retire) => retire(),
+): Promise<void> {
+  const { catalog, clock } = deps;
   const { vm, repository } = place;
+  try {
+    for (const id of backupIds) {
+      const backup = catalog.backups.byId(id);
+      if (backup) await around(id, () => retire(catalog, place, backup));
+    }
+  } finally {
+    // once for all of them: it looks at every restore point of the machine
+    refreshChains(catalog, vm.contextId, repository.id, clock.now());
+  }
+}
+
+async function retire(catalog: Catalog, { vm, repository }: MachinePlace, backup: Backup): Promise<void> {
   const manifest = await findManifest(repository.root, vm.vmUuid, backup.id);
   if (manifest) await entombBackup(repository.root, manifest);
-  const retired = await readRetired(repository.root, vm.vmUuid);
-  deps.catalog.transaction(() => {
-    deps.catalog.backups.remove(backup.id);
-    deps.catalog.retired.replace(vm.contextId, repository.id, retired);
-    refreshChains(deps.catalog, vm.contextId, repository.id, deps.clock.now());
+  catalog.transaction(() => {
+    catalog.backups.remove(backup.id);
+    if (manifest) catalog.retired.add(vm.contextId, repository.id, manifest);
   });
 }
 

@@ -5,7 +5,7 @@ import type { Job } from '../../catalog/jobs.ts';
 import { confirmWritable } from '../../repository/open-repository.ts';
 import type { ChainsChanged } from '../chains/chain-keeper.ts';
 import { deletionLocks } from '../chains/deletion-locks.ts';
-import { releaseLayers, retireBackup } from '../chains/retire-backup.ts';
+import { releaseLayers, retireBackups } from '../chains/retire-backup.ts';
 import {
   type ConsolidateWishes,
   chainAlone,
@@ -129,15 +129,14 @@ async function prune(
   context.setPhase('deleting');
   catalog.prunePlans.applied(planId, clock.now());
   for (const machine of changed) {
-    for (const { backupId } of doomedOf(machine)) {
+    const doomed = doomedOf(machine).map(({ backupId }) => backupId);
+    await retireBackups(deps, machine, doomed, async (backupId, retire) => {
       context.signal.throwIfAborted();
-      const backup = catalog.backups.byId(backupId);
-      if (!backup) continue;
       context.intent('point-deleted', { backup_id: backupId });
-      await retireBackup(deps, machine, backup);
+      await retire();
       context.fact('point-deleted', { backup_id: backupId });
       deleted.push(backupId);
-    }
+    });
     context.intent('layers-released');
     freedBytes += await releaseLayers(deps, machine);
     context.fact('layers-released');

@@ -2,8 +2,8 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import type { Manifest } from './documents.ts';
-import { layout } from './layout.ts';
+import type { Manifest } from '../documents.ts';
+import { layout } from '../layout.ts';
 import { releaseRetired } from './retired-layers.ts';
 
 it('keeps the layer of a backup whose manifest was brought back beside its tombstone', async () => {
