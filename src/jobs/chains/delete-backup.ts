@@ -76,9 +76,13 @@ export async function deleteBackup(
       dependants,
     });
   }
-  if (!options.force) for (const id of plan.backupIds) refusePinned(deps, id);
+  const refuseAllPinned = () => {
+    if (!options.force) for (const id of plan.backupIds) refusePinned(deps, id);
+  };
+  refuseAllPinned();
   const release = await deps.locks.acquireSoon('a deletion', locksOf(backup, plan.backupIds));
   try {
+    refuseAllPinned(); // again under the locks: it may have waited for a merge to give way
     if (backup.status === 'completed') await deleteLayers(deps, backup, plan.backupIds);
     else catalog.backups.remove(backup.id); // a failed attempt left nothing but its row
   } finally {
