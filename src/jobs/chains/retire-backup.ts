@@ -7,7 +7,6 @@ import { releaseRetired } from '../../repository/layers/retired-layers.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import { entombBackup, findManifest } from '../../repository/publish-backup.ts';
 
-
 interface RetireDeps {
   readonly catalog: Catalog;
   readonly clock: Clock;

@@ -1,11 +1,11 @@
 import { pino } from 'pino';
 import { expect, it } from 'vitest';
-import { systemClock } from '../base/clock.ts';
-import { SendenseError } from '../base/sendense-error.ts';
-import type { Backup } from '../catalog/backups.ts';
-import { createCatalog } from '../catalog/catalog.ts';
+import { systemClock } from '../../base/clock.ts';
+import { SendenseError } from '../../base/sendense-error.ts';
+import type { Backup } from '../../catalog/backups.ts';
+import { createCatalog } from '../../catalog/catalog.ts';
+import { chainResource, ResourceLocks } from '../resource-locks.ts';
 import { type DeleteDeps, deleteBackup } from './delete-backup.ts';
-import { chainResource, ResourceLocks } from './resource-locks.ts';
 
 it('refuses a backup that was pinned while it waited for a merge to give way', async () => {
   using catalog = createCatalog(':memory:', systemClock, pino({ level: 'silent' }));
