@@ -134,3 +134,8 @@ test('a few problems are told, the rest counted', () => {
 test('what is valid comes through', () => {
   expect(parseInput(z.object({ a: z.int().default(3) }), {}, 'the body', Error)).toEqual({ a: 3 });
 });
+
+test('a refinement says itself what is wrong', () => {
+  const whole = z.object({ zone: z.string().refine(() => false, 'no such zone') });
+  expect(say(whole, { zone: 'x' })).toBe('zone is "x": no such zone');
+});

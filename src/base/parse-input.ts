@@ -51,6 +51,8 @@ function sentence(schema: z.ZodType, issue: Issue, whole: string): string {
       ? memberOf(issue.input, issue.discriminator)
       : issue.input;
   const came = input === undefined ? 'is missing' : `is ${shown(input)}`;
+  // a refinement says itself what is wrong
+  if (issue.code === 'custom') return `${field} ${came}: ${issue.message}`;
   return `${field} ${came}; it must ${allowed(issue)}`;
 }
 

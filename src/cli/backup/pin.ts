@@ -7,7 +7,10 @@ import { print, printDone } from '../output.ts';
 export function untilTime(text: string): string {
   const whole = /^\d{4}-\d\d-\d\d$/.test(text) ? `${text}T23:59:59Z` : text;
   const ms = Date.parse(whole);
-  if (Number.isNaN(ms))
+  // Date rolls 30 February over to March
+  const isRolled =
+    whole.endsWith('Z') && !Number.isNaN(ms) && !new Date(ms).toISOString().startsWith(text.slice(0, 10));
+  if (Number.isNaN(ms) || isRolled)
     throw new InvalidArgumentError(
       'It must be a date as in 2027-01-31, or a time as in 2027-01-31T18:00:00Z.',
     );
