@@ -31,7 +31,10 @@ export function findBackup(catalog: Catalog, wanted: string): Backup {
   }
   const exact = catalog.backups.byId(wanted);
   if (exact) return exact;
-  const [only, ...others] = wanted.length < 3 ? [] : withoutCopies(catalog.backups.byPrefix(wanted));
+  const begun = wanted.length < 3 ? [] : catalog.backups.byPrefix(wanted);
+  // a whole id that is gone does not mean the backup of the same second, `…-2`; only copies of it begin with it and a dot
+  const found = wholeId.test(wanted) ? begun.filter(({ id }) => id.startsWith(`${wanted}.`)) : begun;
+  const [only, ...others] = withoutCopies(found);
   if (!only) throw unknown();
   if (others.length > 0) {
     const candidates = [only, ...others].map((backup) => backup.id);
@@ -39,6 +42,9 @@ export function findBackup(catalog: Catalog, wanted: string): Backup {
   }
   return only;
 }
+
+/** As `backupIdFor` makes them. */
+const wholeId = /-\d{14}(-\d+)?$/;
 
 /** A copy begins with the id of its original: it is meant only when it is all there is. */
 function withoutCopies(found: readonly Backup[]): readonly Backup[] {
