@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import type { Backup } from '../catalog/backups.ts';
 import type { Catalog } from '../catalog/catalog.ts';
-import { findBackup } from './find-backup.ts';
+import { findBackup, findDoomed } from './find-backup.ts';
 
 /** Only what is asked by id. */
 function catalogOf(...ids: string[]): Catalog {
@@ -24,4 +24,6 @@ it('takes a beginning, but never another backup for a whole id that is gone', ()
 it('takes the copy when it is all there is of an id', () => {
   const catalog = catalogOf('backup-m-20261121023213.4235faf2', 'backup-m-20261121023213-2');
   expect(findBackup(catalog, 'backup-m-20261121023213').id).toBe('backup-m-20261121023213.4235faf2');
+  // but never to delete it
+  expect(() => findDoomed(catalog, 'backup-m-20261121023213')).toThrow('No backup matches');
 });

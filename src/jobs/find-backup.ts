@@ -52,6 +52,17 @@ function withoutCopies(found: readonly Backup[]): readonly Backup[] {
   return originals.length > 0 ? originals : found;
 }
 
+/**
+ * To delete it: a whole id means this very backup, not a copy that is left of it.
+ * @throws as findBackup
+ */
+export function findDoomed(catalog: Catalog, wanted: string): Backup {
+  const backup = findBackup(catalog, wanted);
+  if (wholeId.test(wanted) && backup.id !== wanted)
+    throw new SendenseError('BACKUP_UNKNOWN', { backup: wanted });
+  return backup;
+}
+
 /** @throws as findBackup, BACKUP_NOT_COMPLETE */
 export function findCompleted(catalog: Catalog, wanted: string): Backup {
   const backup = findBackup(catalog, wanted);

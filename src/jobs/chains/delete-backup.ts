@@ -5,7 +5,7 @@ import type { Catalog } from '../../catalog/catalog.ts';
 import { chainMembers } from '../../catalog/record-backup.ts';
 import { dependantsOf } from '../../repository/layers/chains.ts';
 import { confirmWritable } from '../../repository/open-repository.ts';
-import { findBackup } from '../find-backup.ts';
+import { findDoomed } from '../find-backup.ts';
 import type { Repositories } from '../repository/repositories.ts';
 import type { LockRequest, ResourceLocks } from '../resource-locks.ts';
 import type { ChainsChanged } from './chain-keeper.ts';
@@ -44,7 +44,7 @@ export interface DeletePlan {
  * @throws BACKUP_UNKNOWN, BACKUP_AMBIGUOUS
  */
 export function planDelete(catalog: Catalog, wanted: string, options: DeleteOptions): DeletePlan {
-  const backup = findBackup(catalog, wanted);
+  const backup = findDoomed(catalog, wanted);
   const members = chainMembers(catalog, backup.contextId, backup.repositoryId);
   const dependants = dependantsOf(members, backup.id);
   const ids = options.merge ? [backup.id] : [backup.id, ...dependants].toReversed();
@@ -66,7 +66,7 @@ export async function deleteBackup(
   options: DeleteOptions,
 ): Promise<DeletePlan> {
   const { catalog } = deps;
-  const backup = findBackup(catalog, wanted);
+  const backup = findDoomed(catalog, wanted);
   const plan = planDelete(catalog, backup.id, options);
   if (plan.backupIds.length > 1 && !options.cascade) {
     const dependants = plan.backupIds.filter((id) => id !== backup.id).toReversed();
