@@ -1,6 +1,17 @@
-import { closeSync, copyFileSync, mkdtempSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  copyFileSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
@@ -213,4 +224,22 @@ it('compresses layers after they were sealed; they stay plain qcow2', async () =
   await operator.idle();
   expectAllAlike();
   expect(appliance.ctl('repository', 'set', 'local', '--compression', 'lzma').code).toBe(2);
+});
+
+it('never puts a differential on a layer that has taken in a part of a newer one', async () => {
+  await start('chain.consolidate=false');
+  const full = point('full');
+  const first = point('incremental', 60);
+  drop(full);
+  const { job_id } = appliance.json<{ job_id: string }>('backup', 'consolidate', '--vm', 'm', '--rate', '1');
+  await sleep(1_500); // a good part of the newer one is in the full by now
+  // the disk is again what the deleted full was, and the merge gives way to its backup
+  copyFileSync(join(work, full), disk.path);
+  truncateSync(disk.path, statSync(join(work, first)).size);
+  point('differential', () => undefined);
+  expect(operator.job(job_id).status).toBe('completed');
+  expect(layers()?.retired_layers).toHaveLength(1);
+  expectAllAlike();
+  merge();
+  expectAllAlike();
 });

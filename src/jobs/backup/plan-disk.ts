@@ -57,7 +57,12 @@ export async function planDisk(requested: LayerType, disk: DiskToPlan, deps: Pla
   try {
     const chain = await layerChain(deps.root, deps.vmUuid, disk.diskIndex, latest.disk.layer);
     await recheckChanged(chain, disk.diskIndex, deps);
-    return planOnChain(requested, disk, chain, deps.maxDepth);
+    return planOnChain(
+      requested,
+      disk,
+      requested === 'differential' ? fromOldest(chain, deps.history) : chain,
+      deps.maxDepth,
+    );
   } catch (error) {
     if (!isChainDamage(error)) throw error;
     await deps.onDamage(disk.diskIndex, String(error.fields['layer'] ?? latest.disk.layer), error);
@@ -65,13 +70,27 @@ export async function planDisk(requested: LayerType, disk: DiskToPlan, deps: Pla
   }
 }
 
+/**
+ * The chain from its oldest restore point down. A retired layer below shows no restore point: while it takes in a newer
+ * layer, what it shows by itself is a mixture, and its rows tell what it was. Pure.
+ */
+function fromOldest(chain: readonly ChainLayer[], history: readonly Backup[]): readonly ChainLayer[] {
+  const oldest = chain.findLastIndex(({ layer, sidecar }) =>
+    history.some(
+      ({ id, disks }) =>
+        id === sidecar.backup_id &&
+        disks.some((disk) => disk.diskIndex === sidecar.disk_index && disk.layer === layer),
+    ),
+  );
+  return oldest < 0 ? [] : chain.slice(oldest);
+}
+
 function planOnChain(
   requested: LayerType,
   disk: DiskToPlan,
-  chain: readonly ChainLayer[],
+  layers: readonly ChainLayer[],
   maxDepth: number,
 ): DiskPlan {
-  const layers = requested === 'differential' ? chain.slice(-1) : chain;
   const [parent] = layers;
   if (!parent) return full('the chain is empty');
   if (parent.sidecar.disk_key !== disk.diskKey) return full('another disk stands at this place now');
