@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { compactTimestamp } from '../base/clock.ts';
-import { firstFree } from '../base/ids.ts';
 import { type LayerType, layerTypeShort } from '../nbd/exports/export-name.ts';
 
 /** Name of a machine's folder. */
@@ -51,8 +50,6 @@ export function layerFiles(diskFolder: string, layer: string): LayerFiles {
   };
 }
 
-/** `full|incr|diff-YYYYMMDD-HHMMSS.qcow2` in UTC, with a suffix when two fall in one second. */
-export function newLayerName(type: LayerType, startedAt: Date, isTaken: (name: string) => boolean): string {
-  const stem = `${layerTypeShort[type]}-${compactTimestamp(startedAt)}`;
-  return `${firstFree(stem, (candidate) => isTaken(`${candidate}.qcow2`))}.qcow2`;
-}
+/** `full|incr|diff-YYYYMMDD-HHMMSS` in UTC: what a layer is called, without `.qcow2` and a suffix. */
+export const layerStem = (type: LayerType, startedAt: Date): string =>
+  `${layerTypeShort[type]}-${compactTimestamp(startedAt)}`;

@@ -243,3 +243,38 @@ it('never puts a differential on a layer that has taken in a part of a newer one
   merge();
   expectAllAlike();
 });
+
+it.each(['stream', 'commit'])(
+  'finds a layer that was cut off after a merge by %s into it was interrupted',
+  async (way) => {
+    await start('chain.consolidate=false');
+    const full = point('full');
+    const middle = point('incremental', 40);
+    const newest = point('incremental', way === 'stream' ? 80 : 30);
+    drop(middle);
+    if (way === 'commit') drop(full);
+    const dry = appliance.json<{ steps: { operation: string; layer: string; vanishing: string[] }[] }>(
+      ...['backup', 'consolidate', '--vm', 'm', '--dry-run'],
+    );
+    expect(dry.steps.map(({ operation }) => operation)).toEqual([way]);
+    const [step] = dry.steps;
+    const { job_id } = appliance.json<{ job_id: string }>(
+      'backup',
+      'consolidate',
+      '--vm',
+      'm',
+      '--rate',
+      '1',
+    );
+    await sleep(1_500);
+    appliance.json('job', 'cancel', job_id);
+    await operator.idle();
+    expectAllAlike();
+    const changed = way === 'stream' ? step?.layer : step?.vanishing.at(-1);
+    const file = sh('find', join(appliance.home, 'backups'), '-name', changed ?? '').trim();
+    truncateSync(file, statSync(file).size - 65_536);
+    const refused = appliance.ctl('restore', 'disk', '--backup-id', newest, '--output', join(work, 'out'));
+    expect(refused.code).toBe(20);
+    expect(refused.stderr).toContain('LAYER_CORRUPT');
+  },
+);

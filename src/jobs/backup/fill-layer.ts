@@ -1,12 +1,12 @@
-import { rm } from 'node:fs/promises';
 import { SendenseError, toSendenseError } from '../../base/sendense-error.ts';
 import type { SnapshotDisk } from '../../capture/source.ts';
 import type { ExportBackend } from '../../nbd/exports/export-backend.ts';
 import { exportNameFor } from '../../nbd/exports/export-name.ts';
 import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
 import { createLayer } from '../../qemu/qemu-img.ts';
+import { claimLayer } from '../../repository/layers/claim-layer.ts';
 import { discardLayer } from '../../repository/layers/seal-layer.ts';
-import { type LayerFiles, layerFiles, newLayerName } from '../../repository/layout.ts';
+import { type LayerFiles, layerFiles, layerStem, layout } from '../../repository/layout.ts';
 import type { JobContext } from '../job-engine.ts';
 import type { DiskPlan } from './plan-disk.ts';
 import { runMover } from './run-mover.ts';
@@ -14,11 +14,10 @@ import { runMover } from './run-mover.ts';
 export interface FillRequest {
   readonly contextId: string;
   readonly diskIndex: number;
-  readonly diskFolder: string;
+  readonly vmUuid: string;
   readonly disk: SnapshotDisk;
   readonly plan: DiskPlan;
   readonly startedAt: Date;
-  readonly isLayerTaken: (layer: string) => boolean;
   readonly onProgress: (progress: MoveProgress) => void;
 }
 
@@ -48,12 +47,15 @@ export async function fillLayer(
   request: FillRequest,
   context: JobContext,
 ): Promise<FilledLayer> {
-  const layer = newLayerName(request.plan.type, request.startedAt, request.isLayerTaken);
-  const files = layerFiles(request.diskFolder, layer);
+  const { vmUuid, diskIndex } = request;
+  const place = { root: deps.repositoryRoot, vmUuid, diskIndex };
+  let files: LayerFiles | null = null;
   try {
+    const layer = await claimLayer(place, layerStem(request.plan.type, request.startedAt));
+    files = layerFiles(layout.diskFolder(place.root, vmUuid, diskIndex), layer);
     return await fill(deps, request, context, layer, files);
   } catch (error) {
-    await discardLayer(files);
+    if (files) await discardLayer(files);
     // the mover knows only the export and the tools only a file; people know the folder
     if (isFull(error, deps.repositoryRoot))
       throw new SendenseError(
@@ -84,7 +86,6 @@ async function fill(
   const { plan, disk, diskIndex } = request;
   const parents = plan.parent?.layers ?? [];
   context.intent('layer-created', { disk_index: diskIndex, layer });
-  await rm(files.partial, { force: true });
   await createLayer(files.partial, disk.sizeBytes, parents[0]?.layer ?? null);
   context.fact('layer-created', { disk_index: diskIndex, layer });
 

@@ -1,4 +1,3 @@
-import { readdir } from 'node:fs/promises';
 import { hasCode, SendenseError, toSendenseError } from '../../base/sendense-error.ts';
 import { runHook } from '../../capture/hooks.ts';
 import type { Snapshot } from '../../capture/source.ts';
@@ -170,8 +169,7 @@ async function transferDisks(
       throw new SendenseError('INTERNAL', { detail: 'the snapshot has fewer disks than the machine' });
     // a folder must not be made below a mount that has gone since
     await confirmWritable(request.repository);
-    const diskFolder = await makeDiskFolder(request.repository.root, request.vm.vmUuid, diskIndex);
-    const names = new Set(await readdir(diskFolder));
+    await makeDiskFolder(request.repository.root, request.vm.vmUuid, diskIndex);
     const fill = (plan: DiskPlan) => {
       context.setPhase('transferring');
       return fillLayer(
@@ -179,11 +177,10 @@ async function transferDisks(
         {
           contextId: request.vm.contextId,
           diskIndex,
-          diskFolder,
+          vmUuid: request.vm.vmUuid,
           disk,
           plan,
           startedAt: request.createdAt,
-          isLayerTaken: (layer) => [...names].some((name) => name.startsWith(layer.replace(/\.qcow2$/, '.'))),
           onProgress: (moved) => {
             progress.update(moved);
             context.setProgress(progress.report(Date.now()));

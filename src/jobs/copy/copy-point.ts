@@ -1,7 +1,7 @@
-import { readdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
-import { copyIdFor, firstFree, originalOf } from '../../base/ids.ts';
+import { copyIdFor, originalOf } from '../../base/ids.ts';
 import type { Logger } from '../../base/logger.ts';
 import { errnoOf, SendenseError } from '../../base/sendense-error.ts';
 import { formatBytes } from '../../base/units.ts';
@@ -11,6 +11,7 @@ import { recordBackup } from '../../catalog/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { copyLayer, isPlainCopy } from '../../repository/copy/copy-layer.ts';
 import { type Manifest, type ManifestDisk, type Sidecar, vmDocument } from '../../repository/documents.ts';
+import { claimLayer } from '../../repository/layers/claim-layer.ts';
 import { type ChainLayer, isChainDamage, layerChain } from '../../repository/layers/layer-chain.ts';
 import { digestFile, discardLayer, nameLayer, writeSidecar } from '../../repository/layers/seal-layer.ts';
 import { type LayerFiles, layerFiles, layout } from '../../repository/layout.ts';
@@ -234,7 +235,12 @@ async function copyDisk(
   const folder = await makeDiskFolder(target.root, vm.vmUuid, disk.disk_index);
   const parents = parent?.layers ?? [];
   const type = parents.length > 0 ? disk.type : 'full';
-  const layer = await freeLayer(folder, disk.layer, type);
+  const stem = disk.layer
+    .replace(/\.qcow2$/, '')
+    .replace(/^(full|incr|diff)/, type === 'full' ? 'full' : '$1');
+  const place = { root: target.root, vmUuid: vm.vmUuid, diskIndex: disk.disk_index };
+  // the name that it had, as long as nothing in the target has it
+  const layer = await claimLayer(place, stem);
   const files = layerFiles(folder, layer);
   const backupId = copyIdFor(backup.id, target.id);
   const detail = { disk_index: disk.disk_index, layer, backup_id: backupId, vm_uuid: vm.vmUuid };
@@ -257,9 +263,11 @@ async function copyDisk(
   );
   context.fact('layer-verified', detail);
   const { size, mtimeMs } = await stat(files.partial);
-  const { absorbing: _, ...base } = top.sidecar;
+  const { absorbing: _, compressed_file_bytes, ...base } = top.sidecar;
+  const isStillCompressed = compressed_file_bytes !== undefined && isPlainCopy({ chain, parents });
   const sidecar: Sidecar = {
     ...base,
+    ...(isStillCompressed ? { compressed_file_bytes } : {}),
     layer,
     parent_layer: parents[0]?.layer ?? null,
     type,
@@ -284,13 +292,4 @@ async function copyDisk(
     file_bytes: size,
   };
   return { entry, fingerprint: `${size}:${mtimeMs}` };
-}
-
-/** The name that it had, as long as nothing in the folder has it. */
-async function freeLayer(folder: string, layer: string, type: ManifestDisk['type']): Promise<string> {
-  const names = await readdir(folder);
-  const stem = layer.replace(/\.qcow2$/, '').replace(/^(full|incr|diff)/, type === 'full' ? 'full' : '$1');
-  // a suffix of its own is taken off before another is given
-  const isTaken = (candidate: string) => names.some((name) => name.startsWith(`${candidate}.`));
-  return `${isTaken(stem) ? firstFree(stem.replace(/^(\w+-\d{8}-\d{6})-\d+$/, '$1'), isTaken) : stem}.qcow2`;
 }

@@ -1,4 +1,4 @@
-import { rm, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { run } from '../../base/process.ts';
 
 const PROGRESS_MS = 500;
@@ -6,6 +6,7 @@ const WHOLE_DISK_TIMEOUT_MS = 7 * 24 * 3600 * 1000;
 
 /**
  * Copies a file as it is: shared blocks where the file system can, holes stay holes.
+ * What is there is replaced in place, so that a name that was claimed stays claimed.
  * @param onProgress bytes that the copy takes up by now
  * @throws TOOL_FAILED, CANCELLED
  */
@@ -15,7 +16,6 @@ export async function copyFile(
   onProgress: (bytes: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  await rm(to, { force: true });
   const timer = setInterval(() => {
     stat(to).then(
       ({ blocks }) => onProgress(blocks * 512),

@@ -79,7 +79,9 @@ export async function checkLayerFile(folder: string, layer: string, trustMark = 
   const hasGrown = sidecar.absorbing !== undefined && header.virtualSizeBytes > sidecar.virtual_size_bytes;
   if (header.virtualSizeBytes !== sidecar.virtual_size_bytes && !hasGrown)
     throw refuse('its virtual size is not the one it was sealed with');
-  if (stats.size !== sidecar.file_bytes && sidecar.absorbing === undefined) {
+  // a layer that takes data in only grows
+  const isLonger = sidecar.absorbing !== undefined && stats.size > sidecar.file_bytes;
+  if (stats.size !== sidecar.file_bytes && !isLonger) {
     throw new SendenseError('LAYER_CORRUPT', {
       layer,
       detail: `the file has ${stats.size} bytes instead of ${sidecar.file_bytes}`,

@@ -1,7 +1,7 @@
 import { access, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { removeDurably, syncFolder, writeJsonDurably } from '../../base/durable-file.ts';
-import { SendenseError } from '../../base/sendense-error.ts';
+import { errnoOf, SendenseError } from '../../base/sendense-error.ts';
 import { type Manifest, type ManifestDisk, manifestDocument, type Sidecar } from '../documents.ts';
 import { layerFiles, layout } from '../layout.ts';
 import { namesIn } from '../names-in.ts';
@@ -10,19 +10,26 @@ import { readManifest } from '../read-repository.ts';
 import { diskIndexes, findLayers } from './disk-layers.ts';
 import { discardLayer } from './seal-layer.ts';
 
-/** Tombstones of a machine that can be read, with the disks whose layers are still there. */
-export async function readRetired(root: string, vmUuid: string): Promise<Manifest[]> {
+/** Tombstones of a machine that can be read. */
+export async function readTombstones(root: string, vmUuid: string): Promise<Manifest[]> {
   const folder = layout.backupsFolder(root, vmUuid);
-  const retired: Manifest[] = [];
+  const tombstones: Manifest[] = [];
   for (const name of await namesIn(folder)) {
     if (!name.endsWith('.deleted')) continue;
     const manifest = await readDocument(join(folder, name), manifestDocument).catch((error: unknown) => {
-      // one that cannot be read is left for a person to look at
-      if (error instanceof SendenseError) return null;
+      // one that cannot be read is left for a person to look at; one may go while they are read
+      if (error instanceof SendenseError || errnoOf(error) === 'ENOENT') return null;
       throw error;
     });
-    if (manifest === null || manifest.vm_uuid !== vmUuid || `${manifest.backup_id}.deleted` !== name)
-      continue;
+    if (manifest?.vm_uuid === vmUuid && `${manifest.backup_id}.deleted` === name) tombstones.push(manifest);
+  }
+  return tombstones;
+}
+
+/** Tombstones with the disks whose layers are still there. */
+export async function readRetired(root: string, vmUuid: string): Promise<Manifest[]> {
+  const retired: Manifest[] = [];
+  for (const manifest of await readTombstones(root, vmUuid)) {
     const disks: Manifest['disks'] = [];
     for (const disk of manifest.disks) {
       const { image } = layerFiles(layout.diskFolder(root, vmUuid, disk.disk_index), disk.layer);

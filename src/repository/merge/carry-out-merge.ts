@@ -47,7 +47,7 @@ export async function carryOutMerge(
   const merge = documentOf(step, chain);
   deps.onStep('began');
   await writeMerge(place, merge);
-  const changing = { commit: merge.into, stream: merge.top, full: null, compress: null }[merge.operation];
+  const changing = changedInPlace(merge);
   if (changing !== null) await markAbsorbing(folder, changing, merge);
   deps.onStep('moving');
   let sidecar: Sidecar;
@@ -237,9 +237,29 @@ export async function settleMerge(
   }
   const folder = layout.diskFolder(place.root, place.vmUuid, place.diskIndex);
   const files = layerFiles(folder, merge.top);
+  await stampLength(folder, merge);
   // what was moved in place changes nothing that anybody reads
   if (movedFile(folder, merge) === files.partial) await rm(files.partial, { force: true });
   await rm(files.partialRows, { force: true });
   await endMerge(place);
   return merge;
+}
+
+/** The layer that was being changed in place: the one that takes data in. */
+const changedInPlace = ({ operation, into, top }: MergeDocument): string | null =>
+  ({ commit: into, stream: top, full: null, compress: null })[operation];
+
+/**
+ * A layer that took in a part has another length now. It is written down, so that a file that is cut off later is found.
+ * A retired one stays marked: what it shows by itself is a mixture until the merge is repeated.
+ */
+async function stampLength(folder: string, merge: MergeDocument): Promise<void> {
+  const layer = changedInPlace(merge);
+  if (layer === null) return;
+  const files = layerFiles(folder, layer);
+  const { absorbing, ...base } = await readSidecar(folder, layer);
+  // never begun, or harmed: then the mark says more than a new length would
+  if (absorbing === undefined || !(await checkLayer(files.image)).clean) return;
+  const file_bytes = (await stat(files.image)).size;
+  await writeSidecar(files, { ...base, file_bytes, ...(merge.operation === 'commit' ? { absorbing } : {}) });
 }
