@@ -8,6 +8,7 @@ export interface HomePaths {
   readonly lockFile: string;
   readonly runFolder: string;
   readonly socketFile: string;
+  readonly mountdSocketFile: string;
   readonly defaultRepositoryFolder: string;
   readonly mountFolder: string;
 }
@@ -22,6 +23,7 @@ export function homePaths(home: string | null): HomePaths {
       lockFile: '/var/lib/sendense/lock.db',
       runFolder: '/run/sendense',
       socketFile: '/run/sendense/sendensed.sock',
+      mountdSocketFile: '/run/sendense/mountd.sock',
       defaultRepositoryFolder: '/var/lib/sendense/backups',
       mountFolder: '/mnt/sendense',
     };
@@ -34,6 +36,7 @@ export function homePaths(home: string | null): HomePaths {
     lockFile: join(root, 'state', 'lock.db'),
     runFolder: join(root, 'run'),
     socketFile: join(root, 'run', 'sendensed.sock'),
+    mountdSocketFile: join(root, 'run', 'mountd.sock'),
     defaultRepositoryFolder: join(root, 'backups'),
     mountFolder: join(root, 'mnt'),
   };

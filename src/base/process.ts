@@ -14,6 +14,12 @@ const packages: Readonly<Record<string, string>> = {
   losetup: 'mount',
   umount: 'mount',
   fusermount3: 'fuse3',
+  ss: 'iproute2',
+  'mount.exfat-fuse': 'exfat-fuse',
+  'ntfs-3g.probe': 'ntfs-3g',
+  ntfsinfo: 'ntfs-3g',
+  btrfstune: 'btrfs-progs',
+  pvck: 'lvm2',
 };
 export const packageOf = (tool: string): string => packages[tool] ?? tool;
 

@@ -3,6 +3,7 @@ import { InvalidArgumentError } from 'commander';
 /** What options take; the daemon has the last word. */
 export const backupTypes = ['full', 'incremental', 'differential'];
 export const jobStatuses = ['pending', 'running', 'completed', 'failed', 'cancelled'];
+export const mountModes = ['auto', 'loop', 'userspace', 'kernel-nbd', 'vm'];
 export const diskFormats = ['raw', 'qcow2'];
 
 /** The number of a disk of a machine, as `vm show` lists it. */

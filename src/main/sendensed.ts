@@ -50,14 +50,15 @@ async function main(): Promise<void> {
   // layers and rows are for the daemon's own group at most
   process.umask(0o027);
   const onStep = crashAt(process.env['SENDENSE_CRASH_AT']);
-  const moverFile = fileURLToPath(new URL('./sendense-mover.js', import.meta.url));
+  const programFile = (name: string) => fileURLToPath(new URL(`./${name}.js`, import.meta.url));
   const appliance = await startAppliance({
     paths,
     loaded,
     logger,
     version,
     ownerId,
-    moverFile,
+    moverFile: programFile('sendense-mover'),
+    mountdFile: programFile('sendense-mountd'),
     ...(onStep ? { onStep } : {}),
   });
   logger.info(

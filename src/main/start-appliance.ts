@@ -34,6 +34,7 @@ import type { Repository } from '../repository/open-repository.ts';
 import { viewsFolder } from '../repository/verify/chain-views.ts';
 import { sweepMounts } from '../restore/mount/sweep-mounts.ts';
 import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
+import { wireMountd } from './wire-mountd.ts';
 import { wireMounts } from './wire-mounts.ts';
 import { clearExports, wireTools } from './wire-tools.ts';
 
@@ -44,6 +45,7 @@ interface ApplianceDeps {
   readonly version: string;
   readonly ownerId: string;
   readonly moverFile: string;
+  readonly mountdFile: string;
   /** Another one than the machine's, to live through years in minutes. */
   readonly clock?: Clock;
   readonly onStep?: (step: string) => void;
@@ -58,7 +60,8 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   await mkdir(paths.runFolder, { recursive: true, mode: 0o750 });
   await mkdir(paths.mountFolder, { recursive: true, mode: 0o750 });
   const leftovers = await endOwnedProcesses(deps.ownerId);
-  const swept = await sweepMounts({ logger, runFolder: paths.runFolder, mountFolder: paths.mountFolder });
+  const mountd = await wireMountd({ logger, paths, mountdFile: deps.mountdFile });
+  const swept = await sweepMounts({ logger, runFolder: paths.runFolder, work: mountd.work });
   await clearExports(paths);
   await emptyDir(viewsFolder(paths.runFolder));
   if (leftovers > 0 || swept.mounts > 0)
@@ -104,7 +107,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     maxConcurrent: config.jobs.max_concurrent,
     ...(deps.onStep ? { onStep: deps.onStep } : {}),
   });
-  const { mounts, mountLocks } = wireMounts({ catalog, clock, config, logger, paths });
+  const { mounts, mountLocks } = wireMounts({ catalog, clock, config, logger, paths, mountd });
   const { keeper, routeDeps } = wireChains({
     catalog,
     clock,
@@ -207,7 +210,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     await Promise.all([engine.close(), scrub.stop()]);
     await mounts.closeAll();
     server.closeAllConnections();
-    await programs.stop();
+    await Promise.all([programs.stop(), mountd.stop()]);
     catalog.events.add({
       kind: 'daemon.stopped',
       severity: 'info',

@@ -4,6 +4,7 @@ import type { HomePaths } from '../base/home-paths.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import { MountRegistry } from '../restore/mount/mount-registry.ts';
+import type { Mountd } from './wire-mountd.ts';
 
 interface MountWiring {
   readonly catalog: Catalog;
@@ -11,10 +12,11 @@ interface MountWiring {
   readonly config: Config;
   readonly logger: Logger;
   readonly paths: HomePaths;
+  readonly mountd: Mountd;
 }
 
 /** Mounted restore points, and what holds their backups meanwhile: mount id → gives the backup back. */
-export function wireMounts({ catalog, clock, config, logger, paths }: MountWiring): {
+export function wireMounts({ catalog, clock, config, logger, paths, mountd }: MountWiring): {
   mounts: MountRegistry;
   mountLocks: Map<string, () => void>;
 } {
@@ -27,6 +29,8 @@ export function wireMounts({ catalog, clock, config, logger, paths }: MountWirin
       logger,
       runFolder: paths.runFolder,
       mountFolder: paths.mountFolder,
+      work: mountd.work,
+      hasPrivileges: mountd.hasPrivileges,
       mode: config.mounts.mode,
       overlayLimitBytes: config.mounts.overlay_limit_bytes,
     },

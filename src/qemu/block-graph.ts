@@ -21,8 +21,8 @@ export interface RawNode {
   readonly 'force-share'?: boolean;
   readonly offset?: number;
   readonly size?: number;
-  /** A file, or the name of a node that exists already. */
-  readonly file: FileNode | string;
+  /** A file, an image of which this is a part, or the name of a node that exists already. */
+  readonly file: FileNode | Qcow2Node | RawNode | NbdNode | string;
 }
 
 export interface FileNode {
@@ -31,6 +31,14 @@ export interface FileNode {
   readonly 'read-only'?: boolean;
   readonly discard?: 'unmap';
   readonly 'force-share'?: boolean;
+}
+
+/** What another server shows. */
+export interface NbdNode {
+  readonly driver: 'nbd';
+  readonly 'read-only': boolean;
+  readonly server: { readonly type: 'unix'; readonly path: string };
+  readonly export: string;
 }
 
 export type ImageNode = Qcow2Node | RawNode;

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
+import { localWork } from '../../src/mountd/work/local-work.ts';
 import {
   type MountRequest,
   type OpenMount,
@@ -50,6 +51,14 @@ export class Bench implements AsyncDisposable {
       logger: pino({ level: 'fatal' }),
       runFolder,
       mountFolder,
+      work: localWork({
+        baseFolder: mountFolder,
+        imageFolder: join(runFolder, 'mounts'),
+        uid: 0,
+        gid: 0,
+        exposeFolders: null,
+      }),
+      hasPrivileges: true,
       mode: 'loop',
       overlayLimitBytes: 256 * MIB,
       ...changes,

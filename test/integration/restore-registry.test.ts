@@ -25,6 +25,7 @@ function setUp(bench: Bench, changes: Partial<MountRegistryDeps> = {}) {
     return {
       mountId,
       mountPath: '/',
+      mode: 'loop',
       filesystems: [],
       degraded: false,
       isLost: () => state.isLost,

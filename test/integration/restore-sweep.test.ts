@@ -8,15 +8,25 @@ import { Bench, sha256, tool } from './restore-fixtures.ts';
 /** Opens a mount in a process of its own, then kills it and its storage daemon as a power cut would. */
 async function leaveMount(bench: Bench, request: object): Promise<void> {
   const source = new URL('../../src/restore/mount/open-mount.ts', import.meta.url).href;
+  const work = new URL('../../src/mountd/work/local-work.ts', import.meta.url).href;
+  const settings = {
+    baseFolder: bench.mountFolder,
+    imageFolder: join(bench.runFolder, 'mounts'),
+    uid: 0,
+    gid: 0,
+    exposeFolders: null,
+  };
   const deps = {
     runFolder: bench.runFolder,
     mountFolder: bench.mountFolder,
+    hasPrivileges: true,
     mode: 'loop',
     overlayLimitBytes: 2 ** 28,
   };
   const script = `import { openMount } from ${JSON.stringify(source)};
+    import { localWork } from ${JSON.stringify(work)};
     const logger = { error() {}, warn() {}, info() {} };
-    await openMount({ ...${JSON.stringify(deps)}, logger }, ${JSON.stringify(request)});
+    await openMount({ ...${JSON.stringify(deps)}, logger, work: localWork(${JSON.stringify(settings)}) }, ${JSON.stringify(request)});
     console.log('open'); setInterval(() => {}, 1000);`;
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -50,7 +60,7 @@ test('what a killed daemon left is removed, a bystander is not', async () => {
   expect(bench.leftovers().length).toBeGreaterThan(8);
 
   const result = await sweepMounts(bench.deps());
-  expect(result).toEqual({ mounts: 9, loops: 3, folders: 4 });
+  expect(result).toEqual({ mounts: 9, devices: 3, folders: 2 });
   const left = bench.leftovers();
   expect(left).toHaveLength(2);
   for (const line of left) expect(line).toMatch(/foreign|a\.img/);
@@ -58,7 +68,7 @@ test('what a killed daemon left is removed, a bystander is not', async () => {
   expect(existsSync(bench.path('shown'))).toBe(false);
   expect(readdirSync(bench.path('with blank'))).toEqual([]);
   expect(sha256(layer)).toBe(before);
-  expect(await sweepMounts(bench.deps())).toEqual({ mounts: 0, loops: 0, folders: 0 });
+  expect(await sweepMounts(bench.deps())).toEqual({ mounts: 0, devices: 0, folders: 0 });
 });
 
 test('a lost storage daemon is noticed, and the mount can still be closed', async () => {
@@ -75,10 +85,4 @@ test('a lost storage daemon is noticed, and the mount can still be closed', asyn
   await expect.poll(() => mount.isLost()).toBe(true);
   await mount.close({ force: true });
   await expect.poll(() => bench.leftovers()).toEqual([]);
-});
-
-test('folders that do not exist yet are nothing to sweep', async () => {
-  await using bench = new Bench();
-  const deps = bench.deps({ runFolder: bench.path('no'), mountFolder: bench.path('neither') });
-  expect(await sweepMounts(deps)).toEqual({ mounts: 0, loops: 0, folders: 0 });
 });

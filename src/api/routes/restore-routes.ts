@@ -7,6 +7,7 @@ import { type RestoreDeps, startRestoreDisk } from '../../jobs/restore/start-res
 import { type DirectoryDownload, type FileDownload, openDownload } from '../../restore/browse/download.ts';
 import { listFiles } from '../../restore/browse/list-files.ts';
 import { parseRange } from '../../restore/browse/range.ts';
+import { mountModes } from '../../restore/mount/mount-mode.ts';
 import type { MountSession } from '../../restore/mount/mount-session.ts';
 import { defineRoute, type Route, streamed } from '../route.ts';
 import { backupRef, id, jobAnswer, limit, path } from '../schemas.ts';
@@ -19,6 +20,7 @@ const mountAnswer = z.looseObject({
   mount_path: z.string(),
   partitions: z.array(z.looseObject({ key: z.string(), status: z.string() })),
   expires_at: z.string(),
+  mount_mode: z.enum(mountModes),
   degraded: z.boolean(),
 });
 /** A path as text, or its exact bytes in base64 for names that are no UTF-8. */
@@ -31,6 +33,7 @@ const mountView = (session: MountSession) => ({
   backupId: session.backupId,
   mountPath: session.exposeAt ?? session.mount.mountPath,
   partitions: session.mount.filesystems.map(({ deviceNumber: _deviceNumber, ...filesystem }) => filesystem),
+  mountMode: session.mount.mode,
   degraded: session.mount.degraded,
   createdAt: session.createdAt.toISOString(),
   expiresAt: session.expiresAt.toISOString(),
@@ -50,10 +53,18 @@ export function restoreRoutes(deps: MountDeps & RestoreDeps): Route[] {
         backup_id: backupRef,
         disk: z.number().int().min(0).optional(),
         mode: z.literal('read-only').default('read-only'),
+        mount_mode: z.enum(['auto', ...mountModes]).optional(),
         path: path.optional(),
       }),
       handle: async ({ body }) =>
-        mountView(await openRestoreMount(deps, body.backup_id, body.disk ?? null, body.path ?? null)),
+        mountView(
+          await openRestoreMount(deps, {
+            backup: body.backup_id,
+            diskIndex: body.disk ?? null,
+            exposeAt: body.path ?? null,
+            mode: body.mount_mode,
+          }),
+        ),
     }),
     defineRoute({
       method: 'get',

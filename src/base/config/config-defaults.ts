@@ -41,8 +41,8 @@ export const configDefaults = {
     scrub_interval_s: 3600,
   },
   mounts: {
-    /** Needs only loop and FUSE, which every kernel has; `kernel-nbd` wants the nbd module. */
-    mode: 'loop',
+    /** `auto`: loop where there are privileges, else userspace. */
+    mode: 'auto',
     /** The seed documents ask for one hour without use. */
     idle_timeout_s: 3600,
     /** Each mount is a storage daemon of about 25 MiB. */

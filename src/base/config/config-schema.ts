@@ -55,7 +55,7 @@ export const configSchema = z.strictObject({
     .prefault({}),
   mounts: z
     .strictObject({
-      mode: z.enum(['loop', 'kernel-nbd']).default(d.mounts.mode),
+      mode: z.enum(['auto', 'loop', 'userspace', 'kernel-nbd', 'vm']).default(d.mounts.mode),
       idle_timeout_s: seconds.default(d.mounts.idle_timeout_s),
       max: z.number().int().min(1).max(256).default(d.mounts.max),
       overlay_limit_bytes: z.number().int().min(1).default(d.mounts.overlay_limit_bytes),

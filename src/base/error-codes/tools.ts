@@ -18,6 +18,16 @@ export const toolCodes = {
     false,
     422,
   ),
+  MOUNTD_UNREACHABLE: environment(
+    'No sendense-mountd answers at {socket}: {detail}',
+    'Start it with `sendense-mountd --home DIR`; a daemon that runs as root starts its own.',
+  ),
+  MOUNTD_REFUSED: environment(
+    'sendense-mountd refused: {detail}',
+    'Its folders are set when it is started; see `sendense-mountd --help`.',
+    false,
+    422,
+  ),
   TOOL_MISSING: environment('The program {tool} is not installed.', 'Install it: {install}', false),
   TOOL_FAILED: environment('{tool} failed ({outcome}): {detail}', 'See the daemon log for the whole output.'),
   TOOL_TIMEOUT: {

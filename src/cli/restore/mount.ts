@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/units.ts';
-import { diskNumber } from '../choices.ts';
+import { diskNumber, mountModes } from '../choices.ts';
 import { query } from '../client.ts';
 import { contextOf } from '../context.ts';
 import { type Format, print, printable, printDone, say } from '../output.ts';
@@ -11,6 +11,7 @@ interface MountView {
   readonly mount_id: string;
   readonly backup_id: string;
   readonly mount_path: string;
+  readonly mount_mode: string;
   readonly degraded: boolean;
   readonly expires_at: string;
   readonly partitions: readonly {
@@ -32,6 +33,14 @@ interface FileView {
   readonly target?: string;
 }
 
+interface MountOptions {
+  readonly backupId: string;
+  readonly disk?: number;
+  readonly mode?: string;
+}
+const modeOption = () =>
+  new Option('--mode <mode>', 'who reads the disks; as configured when not given').choices(mountModes);
+
 const parts = (mount: MountView) =>
   mount.partitions
     .map(
@@ -48,6 +57,7 @@ const show = (format: Format, document: unknown, mounts: readonly MountView[]) =
       { title: 'MOUNT', value: (mount) => mount.mount_id },
       { title: 'BACKUP', value: (mount) => mount.backup_id },
       { title: 'PATH', value: (mount) => mount.mount_path },
+      { title: 'MODE', value: (mount) => mount.mount_mode },
       { title: 'FILE SYSTEMS', value: parts },
       { title: 'EXPIRES', value: (mount) => mount.expires_at.slice(0, 19).replace('T', ' ') },
     ],
@@ -61,12 +71,14 @@ export function mountCommands(program: Command, backup: Command): void {
     .requiredOption('--backup-id <id>', 'the restore point')
     .option('--path <dir>', 'where; an empty or new folder')
     .option('--disk <n>', 'only this disk', diskNumber)
-    .action(async (options: { backupId: string; path?: string; disk?: number }, command: Command) => {
+    .addOption(modeOption())
+    .action(async (options: MountOptions & { path?: string }, command: Command) => {
       const { client, format } = contextOf(command);
       const mount = await client.call<MountView>('POST', '/restore/mount', {
         backup_id: options.backupId,
         path: options.path === undefined ? undefined : resolve(options.path),
         disk: options.disk,
+        mount_mode: options.mode,
       });
       show(format, mount, [mount]);
       if (mount.degraded)
@@ -81,15 +93,14 @@ export function mountCommands(program: Command, backup: Command): void {
     .requiredOption('--output <path>', 'where to put it; - for stdout')
     .option('--disk <n>', 'only this disk', diskNumber)
     .option('--force', 'overwrite an existing file')
+    .addOption(modeOption())
     .action(
-      async (
-        options: { backupId: string; file: string; output: string; disk?: number; force?: boolean },
-        command: Command,
-      ) => {
+      async (options: MountOptions & { file: string; output: string; force?: boolean }, command: Command) => {
         const { client, format } = contextOf(command);
         const mount = await client.call<MountView>('POST', '/restore/mount', {
           backup_id: options.backupId,
           disk: options.disk,
+          mount_mode: options.mode,
         });
         try {
           if (mount.degraded)

@@ -10,7 +10,7 @@ export interface Host {
 }
 
 export interface HostNeeds {
-  readonly mountMode: 'loop' | 'kernel-nbd';
+  readonly mountMode: string;
   /** Layers are written through FUSE files. */
   readonly writesOverFuse: boolean;
   readonly newestBackup: { readonly id: string; readonly createdAt: string } | null;

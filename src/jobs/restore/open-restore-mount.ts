@@ -2,6 +2,7 @@ import { realpath } from 'node:fs/promises';
 import { basename, dirname, join, sep } from 'node:path';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
+import type { WantedMode } from '../../restore/mount/mount-mode.ts';
 import type { MountRegistry } from '../../restore/mount/mount-registry.ts';
 import type { MountSession } from '../../restore/mount/mount-session.ts';
 import { findCompleted } from '../find-backup.ts';
@@ -20,15 +21,21 @@ export interface MountDeps {
   readonly mountLocks: Map<string, () => void>;
 }
 
+export interface MountOrder {
+  readonly backup: string;
+  /** Null: all of them. */
+  readonly diskIndex: number | null;
+  readonly exposeAt: string | null;
+  readonly mode?: WantedMode | undefined;
+}
+
 /**
  * Mounts a restore point; the backup cannot be deleted while it is mounted.
  * @throws BACKUP_…, DISK_UNKNOWN, LAYER_…, MOUNT_FAILED, LIMIT_REACHED
  */
 export async function openRestoreMount(
   deps: MountDeps,
-  wanted: string,
-  diskIndex: number | null,
-  exposeAt: string | null,
+  { backup: wanted, diskIndex, exposeAt, mode }: MountOrder,
 ): Promise<MountSession> {
   if (exposeAt !== null) await refuseOwnFolders(deps, exposeAt);
   const backup = findCompleted(deps.catalog, wanted);
@@ -45,7 +52,7 @@ export async function openRestoreMount(
   try {
     release = await deps.locks.acquireSoon('a mount', [request(`backup:${backup.id}`)]);
     const disks = await readableDisks(deps, backup, diskIndex);
-    const session = await deps.mounts.open({ backupId: backup.id, disks, exposeAt });
+    const session = await deps.mounts.open({ backupId: backup.id, disks, mode, exposeAt });
     deps.mountLocks.set(session.mountId, release);
     return session;
   } catch (error) {

@@ -12,6 +12,7 @@ import {
   splitComponents,
   splitGuestPath,
 } from './guest-path.ts';
+import { mountIdOf } from './mount-id.ts';
 
 /** open(2): names an object without opening it, so that a FIFO does not block and a device is not touched. */
 const O_PATH = 0o10000000;
@@ -116,7 +117,8 @@ class GuestWalk {
     try {
       const stat = await handle.stat({ bigint: true });
       // also when the mount itself has gone and the empty folder below it shows
-      if (stat.dev !== this.#device) throw pathInvalid(this.#asked, 'it leaves the file system');
+      const isInside = stat.dev === this.#device || (await this.#isSubvolume(handle.fd));
+      if (!isInside) throw pathInvalid(this.#asked, 'it leaves the file system');
       const node = new GuestNode(handle, stat, name);
       this.#levels.push(node);
       return node;
@@ -124,6 +126,12 @@ class GuestWalk {
       await handle.close();
       throw error;
     }
+  }
+
+  /** Never at the root: that is where the mount itself may have gone. */
+  async #isSubvolume(fd: number): Promise<boolean> {
+    const root = this.#levels[0];
+    return root !== undefined && (await mountIdOf(fd)) === (await mountIdOf(root.fd));
   }
 
   /** At the root, `..` is the root. */

@@ -1,10 +1,9 @@
 import { lstat, mkdir, readdir, readFile, realpath, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
-import { run } from '../../base/process.ts';
 import { errnoOf, SendenseError } from '../../base/sendense-error.ts';
+import type { PrivilegedWork } from '../../mountd/privileged-work.ts';
 import type { MountedFilesystem } from './mounted-filesystem.ts';
 import type { UndoStack } from './undo-stack.ts';
-import { unmount } from './unmount.ts';
 
 /** In the mount's run folder: the folders that we made for the operator and must remove, outermost first. */
 export const EXPOSED_FILE = 'exposed.json';
@@ -13,20 +12,18 @@ export const EXPOSED_FILE = 'exposed.json';
  * Shows the mounts also where the operator asked for them: one file system directly there, several in
  * subfolders named by their keys.
  * @param exposeAt absolute path of an empty folder, or of a new one in an existing folder
- * @throws OUTPUT_INVALID, TOOL_FAILED
+ * @throws OUTPUT_INVALID, MOUNTD_REFUSED, PRIVILEGE_MISSING, TOOL_FAILED
  */
 export async function exposeFolder(
+  deps: { readonly work: PrivilegedWork; readonly session: string; readonly runFolder: string },
   undo: UndoStack,
-  runFolder: string,
   exposeAt: string,
   filesystems: readonly MountedFilesystem[],
 ): Promise<void> {
   const target = await usableTarget(exposeAt);
-  const mounted = filesystems.flatMap(({ key, mountPath }) =>
-    mountPath === null ? [] : [{ key, mountPath }],
-  );
-  const places = mounted.map(({ key, mountPath }) => ({
-    mountPath,
+  const mounted = filesystems.flatMap(({ key, mountPath }) => (mountPath === null ? [] : [{ key }]));
+  const places = mounted.map(({ key }) => ({
+    place: { session: deps.session, key },
     at: mounted.length === 1 ? target.path : join(target.path, key),
   }));
   const created = [
@@ -34,14 +31,14 @@ export async function exposeFolder(
     ...places.map(({ at }) => at).filter((at) => at !== target.path),
   ];
   // written first: a daemon that is killed in between must find them
-  await writeFile(join(runFolder, EXPOSED_FILE), JSON.stringify(created), { mode: 0o600 });
+  await writeFile(join(deps.runFolder, EXPOSED_FILE), JSON.stringify(created), { mode: 0o600 });
   for (const folder of created) {
     await mkdir(folder, { mode: 0o700 });
     undo.push(`remove ${folder}`, () => removeEmpty(folder));
   }
-  for (const { mountPath, at } of places) {
-    await run('mount', ['-i', '--bind', mountPath, at]);
-    undo.push(`unmount ${at}`, (options) => unmount(at, options));
+  for (const { place, at } of places) {
+    await deps.work.expose(place, at);
+    undo.push(`unmount ${at}`, ({ force }) => deps.work.unexpose(at, force));
   }
 }
 

@@ -1,4 +1,6 @@
-import type { MountDisk, OpenMount } from './open-mount.ts';
+import type { MountDisk } from './mount-disk.ts';
+import type { WantedMode } from './mount-mode.ts';
+import type { OpenMount } from './open-mount.ts';
 
 /** `lost`: its storage daemon died, so that nothing in it could be read any more. */
 export type CloseReason = 'removed' | 'expired' | 'shutdown' | 'lost';
@@ -22,5 +24,7 @@ export interface MountHold extends Disposable {
 export interface OpenSessionRequest {
   readonly backupId: string;
   readonly disks: readonly MountDisk[];
+  /** As configured when it is not given. */
+  readonly mode?: WantedMode | undefined;
   readonly exposeAt: string | null;
 }

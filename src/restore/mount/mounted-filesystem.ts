@@ -28,6 +28,8 @@ export interface MountedFilesystem extends DiskSlice, SliceContent {
   /** `st_dev` of what is mounted, so that a path is never resolved in the folder below a vanished mount. */
   readonly deviceNumber: number | null;
   readonly status: FilesystemStatus;
+  /** What reads it: `kernel`, or the name of a program of user space; null when it is not mounted. */
+  readonly reader: string | null;
   /** What is wrong with its content although it is mounted. */
   readonly degraded: string | null;
   /** Why it is not mounted. */

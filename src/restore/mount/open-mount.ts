@@ -2,15 +2,13 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from '../../base/logger.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
+import type { PrivilegedWork } from '../../mountd/privileged-work.ts';
 import { StorageDaemon } from '../../qemu/storage-daemon.ts';
-import { readChainSize } from '../disk/chain-size.ts';
-import { type MountMode, type ShowDisk, showByFuse } from '../disk/disk-device.ts';
-import { kernelHasNbd, showByKernelNbd } from '../disk/nbd-device.ts';
-import { createOverlay } from '../disk/overlay.ts';
-import { probeDisk } from '../disk/probe-disk.ts';
-import { exposeFolder, removeEmpty } from './expose-folder.ts';
-import { mountSlice } from './mount-slice.ts';
-import { filesystemKey, type MountedFilesystem } from './mounted-filesystem.ts';
+import { allSettled } from './all-settled.ts';
+import { exposeFolder } from './expose-folder.ts';
+import { type MountDisk, type MountPlace, mountDisk } from './mount-disk.ts';
+import { type MountMode, possibleMode, type WantedMode } from './mount-mode.ts';
+import type { MountedFilesystem } from './mounted-filesystem.ts';
 import { type UndoOptions, UndoStack } from './undo-stack.ts';
 
 export interface OpenMountDeps {
@@ -19,20 +17,19 @@ export interface OpenMountDeps {
   readonly runFolder: string;
   /** File systems are mounted at `<mountId>/<key>` in it. */
   readonly mountFolder: string;
-  readonly mode: MountMode;
+  readonly work: PrivilegedWork;
+  /** False: `work` can do nothing but what any user may. */
+  readonly hasPrivileges: boolean;
+  /** Used when the request names none. */
+  readonly mode: WantedMode;
   /** Most bytes that journal replay may write, over all disks of one mount. */
   readonly overlayLimitBytes: number;
-}
-
-export interface MountDisk {
-  readonly diskIndex: number;
-  /** Absolute paths, newest layer first, the full last. */
-  readonly chain: readonly string[];
 }
 
 export interface MountRequest {
   readonly mountId: string;
   readonly disks: readonly MountDisk[];
+  readonly mode?: WantedMode | undefined;
   /** Where the operator also wants to see the files; null: nowhere. */
   readonly exposeAt: string | null;
 }
@@ -41,10 +38,11 @@ export interface MountRequest {
 export interface OpenMount extends AsyncDisposable {
   readonly mountId: string;
   readonly mountPath: string;
+  readonly mode: MountMode;
   readonly filesystems: readonly MountedFilesystem[];
   /** True when the content of at least one file system may be incomplete. */
   readonly degraded: boolean;
-  /** True once its storage daemon died: every read fails, it can only be closed. */
+  /** True once a program below it died: every read fails, it can only be closed. */
   isLost(): boolean;
   /**
    * Takes everything down; repeating it is fine, also after MOUNT_BUSY.
@@ -59,8 +57,6 @@ export interface OpenMount extends AsyncDisposable {
  *   PRIVILEGE_MISSING, TOOL_FAILED; everything is cleaned up then
  */
 export async function openMount(deps: OpenMountDeps, request: MountRequest): Promise<OpenMount> {
-  if (process.getuid?.() !== 0)
-    throw new SendenseError('PRIVILEGE_MISSING', { what: 'Mounting a restore point' });
   const undo = new UndoStack();
   try {
     return await setUp(deps, request, undo);
@@ -76,18 +72,28 @@ async function setUp(deps: OpenMountDeps, request: MountRequest, undo: UndoStack
   const mountPath = join(deps.mountFolder, mountId);
   await mkdir(runFolder, { recursive: true, mode: 0o700 });
   undo.push(`remove ${runFolder}`, () => rm(runFolder, { recursive: true, force: true }));
-  // the guest's permissions mean nothing here: nobody but us may look in
-  await mkdir(mountPath, { recursive: true, mode: 0o700 });
-  undo.push(`remove ${mountPath}`, () => removeEmpty(mountPath));
+  const mode = possibleMode(request.mode ?? deps.mode, deps.hasPrivileges);
   const state = { isLost: false };
-  const showDisk = await chooseShowDisk(deps, runFolder, undo, state);
-  const limitBytes = deps.overlayLimitBytes / Math.max(1, request.disks.length);
-  const place = { runFolder, mountPath, limitBytes };
-  const filesystems = (
-    await allSettled(request.disks.map((disk) => mountDisk(place, disk, showDisk, undo)))
-  ).flat();
+  const onLost = () => {
+    state.isLost = true;
+  };
+  // the loop devices hold the files of the dead daemon also after it was started again
+  const daemon = new StorageDaemon({ logger: deps.logger, folder: runFolder, onRestart: onLost });
+  undo.push('stop the storage daemon', () => daemon.stop());
+  await daemon.start();
+  const place: MountPlace = {
+    session: mountId,
+    folder: runFolder,
+    daemon,
+    work: deps.work,
+    mode,
+    limitBytes: deps.overlayLimitBytes / Math.max(1, request.disks.length),
+    onLost,
+  };
+  const filesystems = (await allSettled(request.disks.map((disk) => mountDisk(place, disk, undo)))).flat();
   if (!filesystems.some((filesystem) => filesystem.status === 'mounted')) throw nothingMounted(filesystems);
-  if (exposeAt !== null) await exposeFolder(undo, runFolder, exposeAt, filesystems);
+  if (exposeAt !== null)
+    await exposeFolder({ work: deps.work, session: mountId, runFolder }, undo, exposeAt, filesystems);
 
   let closing: Promise<void> | null = null;
   const close = (options: UndoOptions = { force: false }): Promise<void> => {
@@ -100,66 +106,13 @@ async function setUp(deps: OpenMountDeps, request: MountRequest, undo: UndoStack
   return {
     mountId,
     mountPath,
+    mode,
     filesystems,
     degraded,
     isLost: () => state.isLost,
     close,
     [Symbol.asyncDispose]: () => close({ force: true }),
   };
-}
-
-async function chooseShowDisk(
-  deps: OpenMountDeps,
-  folder: string,
-  undo: UndoStack,
-  state: { isLost: boolean },
-): Promise<ShowDisk> {
-  if (deps.mode === 'kernel-nbd') {
-    if (kernelHasNbd()) return showByKernelNbd(folder);
-    deps.logger.warn('the kernel has no nbd module; mounting by FUSE and loop instead');
-  }
-  const onRestart = () => {
-    // the loop devices still hold the files of the dead daemon
-    state.isLost = true;
-  };
-  const daemon = new StorageDaemon({ logger: deps.logger, folder, onRestart });
-  undo.push('stop the storage daemon', () => daemon.stop());
-  await daemon.start();
-  return showByFuse(daemon, folder);
-}
-
-interface MountPlace {
-  readonly runFolder: string;
-  readonly mountPath: string;
-  readonly limitBytes: number;
-}
-
-async function mountDisk(
-  place: MountPlace,
-  disk: MountDisk,
-  showDisk: ShowDisk,
-  undo: UndoStack,
-): Promise<MountedFilesystem[]> {
-  const { diskIndex, chain } = disk;
-  const sizeBytes = await readChainSize(chain);
-  const overlayPath = join(place.runFolder, `disk${diskIndex}.qcow2`);
-  const overlay = await createOverlay(overlayPath, chain, sizeBytes, place.limitBytes);
-  const path = await showDisk(undo, diskIndex, overlay);
-  const slices = await probeDisk(path, sizeBytes);
-  return await allSettled(
-    slices.map(async (slice): Promise<MountedFilesystem> => {
-      const { partitionNumber, offsetBytes, sizeBytes: sliceBytes, content } = slice;
-      const key = filesystemKey(diskIndex, partitionNumber);
-      const outcome = await mountSlice(undo, path, slice, join(place.mountPath, key));
-      return { key, diskIndex, partitionNumber, offsetBytes, sizeBytes: sliceBytes, ...content, ...outcome };
-    }),
-  );
-}
-
-/** Like `Promise.all`, but nothing is still being set up when it fails. */
-async function allSettled<T>(promises: readonly Promise<T>[]): Promise<T[]> {
-  await Promise.allSettled(promises);
-  return await Promise.all(promises);
 }
 
 function nothingMounted(filesystems: readonly MountedFilesystem[]): SendenseError {

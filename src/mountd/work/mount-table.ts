@@ -5,6 +5,8 @@ export interface MountTableEntry {
   readonly mountPoint: string;
   /** The device or name that was mounted. */
   readonly source: string;
+  /** `major:minor` of the files in it. */
+  readonly deviceNumber: string;
 }
 
 /** In the order of mounting, so that what lies on top comes later. */
@@ -16,10 +18,10 @@ export function parseMountTable(text: string): MountTableEntry[] {
   return text.split('\n').flatMap((line) => {
     // the number of optional fields varies; a lone hyphen ends them
     const [before, after] = line.split(' - ');
-    const mountPoint = before?.split(' ')[4];
+    const [, , deviceNumber, , mountPoint] = before?.split(' ') ?? [];
     const source = after?.split(' ')[1];
-    if (mountPoint === undefined || source === undefined) return [];
-    return [{ mountPoint: decode(mountPoint), source: decode(source) }];
+    if (mountPoint === undefined || source === undefined || deviceNumber === undefined) return [];
+    return [{ mountPoint: decode(mountPoint), source: decode(source), deviceNumber }];
   });
 }
 

@@ -8,7 +8,7 @@ test('optional fields and escapes', () => {
     '',
   ].join('\n');
   expect(parseMountTable(text)).toEqual([
-    { mountPoint: '/mnt2', source: '/dev/root' },
-    { mountPoint: '/a b\\c\nd', source: '/dev/loop0' },
+    { mountPoint: '/mnt2', source: '/dev/root', deviceNumber: '98:0' },
+    { mountPoint: '/a b\\c\nd', source: '/dev/loop0', deviceNumber: '7:0' },
   ]);
 });

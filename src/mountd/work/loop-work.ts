@@ -1,8 +1,8 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../../base/process.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { UndoOptions } from '../mount/undo-stack.ts';
 
 const DETACH_TIMEOUT_MS = 5_000;
 
@@ -30,26 +30,32 @@ export async function attachLoop(diskPath: string, offsetBytes: number, sizeByte
  * Forced, a device in use is left to the kernel, which detaches it when its last user ends.
  * @throws MOUNT_BUSY
  */
-export async function detachLoop(device: string, options: UndoOptions): Promise<void> {
+export async function detachLoop(device: string, force: boolean): Promise<void> {
   await run('losetup', ['-d', device], { okExitCodes: [0, 1] });
-  if (options.force) return;
+  if (force) return;
   const deadline = Date.now() + DETACH_TIMEOUT_MS;
-  while (await isAttached(device)) {
+  while ((await backingFileOf(device)) !== null) {
     if (Date.now() > deadline)
       throw new SendenseError('MOUNT_BUSY', { mount: device, detail: 'the loop device is still in use' });
     await sleep(10);
   }
 }
 
-async function isAttached(device: string): Promise<boolean> {
+/** Null when nothing is attached. */
+export async function backingFileOf(device: string): Promise<string | null> {
   const name = device.replace('/dev/', '');
-  return await readFile(`/sys/block/${name}/loop/backing_file`).then(
-    () => true,
-    () => false,
+  return await readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').then(
+    (text) => withoutMark(text.trimEnd()),
+    () => null,
   );
 }
 
+/** True when the file below has gone, with its storage daemon: a cut-off mount shows itself as `/`. */
+export const isGone = (backingFile: string): boolean => backingFile === '/' || !existsSync(backingFile);
+
+/** A machine without loop devices has none. */
 export async function listLoops(): Promise<LoopDevice[]> {
+  if (!existsSync('/dev/loop-control')) return [];
   const { stdout } = await run('losetup', ['-l', '-J', '-O', 'NAME,BACK-FILE']);
   if (stdout.trim() === '') return [];
   const listed = JSON.parse(stdout) as {
@@ -57,6 +63,8 @@ export async function listLoops(): Promise<LoopDevice[]> {
   };
   return listed.loopdevices.map((entry) => ({
     device: entry.name,
-    backingFile: (entry['back-file'] ?? '').replace(/ ?\(deleted\)$/, ''),
+    backingFile: withoutMark(entry['back-file'] ?? ''),
   }));
 }
+
+const withoutMark = (path: string) => path.replace(/ ?\(deleted\)$/, '');

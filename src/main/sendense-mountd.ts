@@ -1,0 +1,57 @@
+/** The only privileged process: loop devices, `/dev/nbd` and kernel mounts, for one user and below fixed folders. */
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command, CommanderError } from 'commander';
+import { homePaths } from '../base/home-paths.ts';
+import { createLogger } from '../base/logger.ts';
+import { toSendenseError } from '../base/sendense-error.ts';
+import { serveWork } from '../mountd/serve.ts';
+import { localWork } from '../mountd/work/local-work.ts';
+
+async function main(): Promise<void> {
+  const options = new Command('sendense-mountd')
+    .description('Mounts restore points for sendensed. Only the owner of the run folder may ask for it.')
+    .option('--home <dir>', 'the home of the daemon (or SENDENSE_HOME)')
+    .option(
+      '--expose <dir>',
+      'mounts may also be shown in this folder; repeatable',
+      (value: string, all: string[]) => [...all, value],
+      [] as string[],
+    )
+    .option(
+      '--expose-anywhere',
+      'mounts may be shown in any empty folder: only for a daemon that is root itself',
+    )
+    .exitOverride()
+    .parse()
+    .opts<{ home?: string; expose: string[]; exposeAnywhere?: boolean }>();
+  const paths = homePaths(options.home ?? process.env['SENDENSE_HOME'] ?? null);
+  const { uid, gid } = statSync(paths.runFolder);
+  const logger = createLogger('info');
+  const stop = await serveWork({
+    work: localWork({
+      baseFolder: paths.mountFolder,
+      imageFolder: join(paths.runFolder, 'mounts'),
+      uid,
+      gid,
+      exposeFolders: options.exposeAnywhere && uid === 0 ? null : options.expose,
+    }),
+    socketFile: paths.mountdSocketFile,
+    uid,
+    gid,
+    logger,
+  });
+  logger.info({ socket: paths.mountdSocketFile, user: uid }, 'mountd is ready');
+  const end = () => void stop().then(() => process.exit(0));
+  process.on('SIGTERM', end);
+  process.on('SIGINT', end);
+}
+
+try {
+  await main();
+} catch (error) {
+  if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);
+  const failure = toSendenseError(error);
+  process.stderr.write(`error: ${failure.message}\n       ${failure.hint}\n       (${failure.code})\n`);
+  process.exit(failure.entry.exit);
+}
