@@ -59,6 +59,7 @@ async function main(): Promise<void> {
     ownerId,
     moverFile: programFile('sendense-mover'),
     mountdFile: programFile('sendense-mountd'),
+    volumesFile: programFile('sendense-volumes'),
     ...(onStep ? { onStep } : {}),
   });
   logger.info(

@@ -46,6 +46,7 @@ interface ApplianceDeps {
   readonly ownerId: string;
   readonly moverFile: string;
   readonly mountdFile: string;
+  readonly volumesFile: string;
   /** Another one than the machine's, to live through years in minutes. */
   readonly clock?: Clock;
   readonly onStep?: (step: string) => void;
@@ -107,7 +108,15 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     maxConcurrent: config.jobs.max_concurrent,
     ...(deps.onStep ? { onStep: deps.onStep } : {}),
   });
-  const { mounts, mountLocks } = wireMounts({ catalog, clock, config, logger, paths, mountd });
+  const { mounts, mountLocks } = wireMounts({
+    catalog,
+    clock,
+    config,
+    logger,
+    paths,
+    mountd,
+    volumesFile: deps.volumesFile,
+  });
   const { keeper, routeDeps } = wireChains({
     catalog,
     clock,
@@ -228,7 +237,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
 
 /** The kernel cuts off longer names without a word. */
 function checkSocketLengths(paths: HomePaths): void {
-  const longest = join(paths.runFolder, 'mounts', 'mount-0123456789ab', 'qsd-nbd.sock');
+  const longest = join(paths.runFolder, 'mounts', 'mount-0123456789ab', 'v', 'qsd-nbd.sock');
   if (Buffer.byteLength(longest) <= MAX_SOCKET_PATH_BYTES) return;
   throw new SendenseError('CONFIG_INVALID', {
     detail: `the home ${paths.home} is too long: its sockets would have more than ${MAX_SOCKET_PATH_BYTES} characters`,

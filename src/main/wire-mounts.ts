@@ -13,10 +13,11 @@ interface MountWiring {
   readonly logger: Logger;
   readonly paths: HomePaths;
   readonly mountd: Mountd;
+  readonly volumesFile: string;
 }
 
 /** Mounted restore points, and what holds their backups meanwhile: mount id → gives the backup back. */
-export function wireMounts({ catalog, clock, config, logger, paths, mountd }: MountWiring): {
+export function wireMounts({ catalog, clock, config, logger, paths, mountd, volumesFile }: MountWiring): {
   mounts: MountRegistry;
   mountLocks: Map<string, () => void>;
 } {
@@ -30,6 +31,7 @@ export function wireMounts({ catalog, clock, config, logger, paths, mountd }: Mo
       runFolder: paths.runFolder,
       mountFolder: paths.mountFolder,
       work: mountd.work,
+      volumesFile,
       hasPrivileges: mountd.hasPrivileges,
       mode: config.mounts.mode,
       overlayLimitBytes: config.mounts.overlay_limit_bytes,

@@ -197,7 +197,8 @@ export class StorageDaemon implements AsyncDisposable {
       mountpoint: view.mountpoint,
       writable: view.writable,
       growable: false,
-      'allow-other': 'off',
+      // root's loop devices must be able to read the file of another user
+      'allow-other': process.getuid?.() === 0 ? 'off' : 'auto',
     });
     await checkFuse(view.mountpoint);
   }

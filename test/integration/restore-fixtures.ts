@@ -58,6 +58,7 @@ export class Bench implements AsyncDisposable {
         gid: 0,
         exposeFolders: null,
       }),
+      volumesFile: join(process.cwd(), 'dist/main/sendense-volumes.js'),
       hasPrivileges: true,
       mode: 'loop',
       overlayLimitBytes: 256 * MIB,

@@ -19,6 +19,7 @@ async function leaveMount(bench: Bench, request: object): Promise<void> {
   const deps = {
     runFolder: bench.runFolder,
     mountFolder: bench.mountFolder,
+    volumesFile: bench.deps().volumesFile,
     hasPrivileges: true,
     mode: 'loop',
     overlayLimitBytes: 2 ** 28,

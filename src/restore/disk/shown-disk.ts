@@ -8,6 +8,7 @@ import { createOverlay } from './overlay.ts';
 
 /** A guest disk above its overlay, writable, as programs of this machine reach it. */
 export interface ShownDisk {
+  readonly source: DiskSource;
   /** The whole disk. */
   readonly path: string;
   /** A block device of a part, for the kernel. @throws MOUNTD_REFUSED, TOOL_FAILED */
@@ -42,6 +43,7 @@ export async function showByFuse(place: ShowPlace, source: DiskSource): Promise<
   await daemon.openImage(name, await overlayOf(place, source, place.limitBytes));
   await daemon.addExport(name, name, { type: 'fuse', mountpoint: path, writable: true });
   return {
+    source,
     path,
     sliceDevice: async (undo, { offsetBytes, sizeBytes }) => {
       const device = await work.attachLoop({ session, file, offsetBytes, sizeBytes });
@@ -65,6 +67,7 @@ export async function showByKernelNbd(
   const device = await work.connectNbd({ session, socket: 'qsd-nbd.sock', exportName: name });
   undo.push(`disconnect ${device}`, () => work.disconnectNbd(device));
   return {
+    source,
     path: device,
     // the kernel scanned for partitions when it was connected
     sliceDevice: async (_undo, { partitionNumber }) =>

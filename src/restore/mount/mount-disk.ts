@@ -1,7 +1,7 @@
 import { SendenseError } from '../../base/sendense-error.ts';
 import { readOnlyChain } from '../../qemu/block-graph.ts';
 import { readChainSize } from '../disk/chain-size.ts';
-import { probeDisk } from '../disk/probe-disk.ts';
+import { type ProbedSlice, probeDisk } from '../disk/probe-disk.ts';
 import {
   type DiskSource,
   type ShownDisk,
@@ -26,23 +26,42 @@ export interface MountPlace extends ShowPlace {
   readonly onLost: () => void;
 }
 
+/** A disk and what became of its parts. */
+export interface DiskOutcome {
+  readonly disk: ShownDisk;
+  readonly filesystems: readonly MountedFilesystem[];
+}
+
 /** Shows one disk above its overlay, finds what is on it and mounts that. */
 export async function mountDisk(
   place: MountPlace,
   { diskIndex, chain }: MountDisk,
   undo: UndoStack,
-): Promise<MountedFilesystem[]> {
+): Promise<DiskOutcome> {
   const sizeBytes = await readChainSize(chain);
   const below = readOnlyChain(chain);
   if (below === null) throw new SendenseError('INTERNAL', { detail: 'a chain without layers' });
-  const shown = await showDisk(place, undo, { name: `disk${diskIndex}`, below, sizeBytes });
-  const slices = await probeDisk(shown.path, sizeBytes);
+  const disk = await showDisk(place, undo, { name: `disk${diskIndex}`, below, sizeBytes });
+  const slices = await probeDisk(disk.path, sizeBytes);
+  const key = `disk${diskIndex}`;
+  return { disk, filesystems: await mountSlices(sliceDeps(place), undo, disk, slices, key, diskIndex) };
+}
+
+/** Mounts the parts of one disk or volume, all at once. */
+export async function mountSlices(
+  deps: SliceDeps,
+  undo: UndoStack,
+  disk: ShownDisk,
+  slices: readonly ProbedSlice[],
+  diskKey: string,
+  diskIndex: number,
+): Promise<MountedFilesystem[]> {
   return await allSettled(
     slices.map(async (slice): Promise<MountedFilesystem> => {
-      const { partitionNumber, offsetBytes, sizeBytes: sliceBytes, content } = slice;
-      const key = filesystemKey(diskIndex, partitionNumber);
-      const outcome = await mountSlice(sliceDeps(place), undo, shown, slice, key);
-      return { key, diskIndex, partitionNumber, offsetBytes, sizeBytes: sliceBytes, ...content, ...outcome };
+      const { partitionNumber, offsetBytes, sizeBytes, content } = slice;
+      const key = filesystemKey(diskKey, partitionNumber);
+      const outcome = await mountSlice(deps, undo, disk, slice, key);
+      return { key, diskIndex, partitionNumber, offsetBytes, sizeBytes, ...content, ...outcome };
     }),
   );
 }
@@ -50,7 +69,7 @@ export async function mountDisk(
 const showDisk = (place: MountPlace, undo: UndoStack, source: DiskSource): Promise<ShownDisk> =>
   place.mode === 'kernel-nbd' ? showByKernelNbd(place, undo, source) : showByFuse(place, source);
 
-const sliceDeps = ({ work, session, folder, mode, onLost }: MountPlace): SliceDeps => ({
+export const sliceDeps = ({ work, session, folder, mode, onLost }: MountPlace): SliceDeps => ({
   work,
   session,
   folder,

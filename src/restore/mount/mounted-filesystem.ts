@@ -1,8 +1,8 @@
 /**
- * `unsupported`: recognised, but this kernel or this version does not mount it (LVM, LUKS, NTFS …);
+ * `member`: part of a volume group, whose volumes are listed by themselves; `unsupported`: recognised, but this kernel or this version does not mount it (LVM, LUKS, NTFS …);
  * `empty`: no known signature; `failed`: should have mounted but did not, see `detail`.
  */
-export type FilesystemStatus = 'mounted' | 'unsupported' | 'swap' | 'empty' | 'failed';
+export type FilesystemStatus = 'mounted' | 'member' | 'unsupported' | 'swap' | 'empty' | 'failed';
 
 /** A part of a guest disk: a partition, or the whole disk when it has no partition table. */
 export interface DiskSlice {
@@ -36,6 +36,7 @@ export interface MountedFilesystem extends DiskSlice, SliceContent {
   readonly detail: string | null;
 }
 
-export function filesystemKey(diskIndex: number, partitionNumber: number | null): string {
-  return partitionNumber === null ? `disk${diskIndex}` : `disk${diskIndex}-p${partitionNumber}`;
+/** @param diskKey `disk0`, `lvm-vg-lv` */
+export function filesystemKey(diskKey: string, partitionNumber: number | null): string {
+  return partitionNumber === null ? diskKey : `${diskKey}-p${partitionNumber}`;
 }

@@ -4,9 +4,10 @@ import type { Logger } from '../../base/logger.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { PrivilegedWork } from '../../mountd/privileged-work.ts';
 import { StorageDaemon } from '../../qemu/storage-daemon.ts';
+import { mountVolumes } from '../volumes/mount-volumes.ts';
 import { allSettled } from './all-settled.ts';
 import { exposeFolder } from './expose-folder.ts';
-import { type MountDisk, type MountPlace, mountDisk } from './mount-disk.ts';
+import { type DiskOutcome, type MountDisk, type MountPlace, mountDisk } from './mount-disk.ts';
 import { type MountMode, possibleMode, type WantedMode } from './mount-mode.ts';
 import type { MountedFilesystem } from './mounted-filesystem.ts';
 import { type UndoOptions, UndoStack } from './undo-stack.ts';
@@ -18,6 +19,8 @@ export interface OpenMountDeps {
   /** File systems are mounted at `<mountId>/<key>` in it. */
   readonly mountFolder: string;
   readonly work: PrivilegedWork;
+  /** Our own program that serves logical volumes. */
+  readonly volumesFile: string;
   /** False: `work` can do nothing but what any user may. */
   readonly hasPrivileges: boolean;
   /** Used when the request names none. */
@@ -90,7 +93,8 @@ async function setUp(deps: OpenMountDeps, request: MountRequest, undo: UndoStack
     limitBytes: deps.overlayLimitBytes / Math.max(1, request.disks.length),
     onLost,
   };
-  const filesystems = (await allSettled(request.disks.map((disk) => mountDisk(place, disk, undo)))).flat();
+  const outcomes = await allSettled(request.disks.map((disk) => mountDisk(place, disk, undo)));
+  const filesystems = await withVolumes(deps, place, outcomes, undo);
   if (!filesystems.some((filesystem) => filesystem.status === 'mounted')) throw nothingMounted(filesystems);
   if (exposeAt !== null)
     await exposeFolder({ work: deps.work, session: mountId, runFolder }, undo, exposeAt, filesystems);
@@ -113,6 +117,21 @@ async function setUp(deps: OpenMountDeps, request: MountRequest, undo: UndoStack
     close,
     [Symbol.asyncDispose]: () => close({ force: true }),
   };
+}
+
+/** Slices that belong to a volume group, and the volumes put together from them, stand after the others. */
+async function withVolumes(
+  deps: OpenMountDeps,
+  place: MountPlace,
+  outcomes: readonly DiskOutcome[],
+  undo: UndoStack,
+): Promise<MountedFilesystem[]> {
+  const isMember = ({ status }: MountedFilesystem) => status === 'member';
+  const members = outcomes.flatMap(({ disk, filesystems }) =>
+    filesystems.filter(isMember).map((filesystem) => ({ filesystem, disk })),
+  );
+  const others = outcomes.flatMap(({ filesystems }) => filesystems.filter((one) => !isMember(one)));
+  return [...others, ...(await mountVolumes(deps, place, members, undo))];
 }
 
 function nothingMounted(filesystems: readonly MountedFilesystem[]): SendenseError {
