@@ -1,5 +1,6 @@
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ExecaError, execa, type ResultPromise } from 'execa';
 import { SendenseError } from './sendense-error.ts';
@@ -20,6 +21,7 @@ const packages: Readonly<Record<string, string>> = {
   ntfsinfo: 'ntfs-3g',
   btrfstune: 'btrfs-progs',
   pvck: 'lvm2',
+  'qemu-system-x86_64': 'qemu-system-x86',
 };
 export const packageOf = (tool: string): string => packages[tool] ?? tool;
 
@@ -175,6 +177,8 @@ export interface DaemonOptions {
   readonly readyTimeoutMs?: number;
   readonly logFile: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** A connection that becomes the program's stdin and stdout; it is the program's alone from then on. */
+  readonly connection?: Socket;
 }
 
 /** A long-lived tool that we started and must stop. */
@@ -198,13 +202,16 @@ export async function startDaemon(
   // what a tool has to say is worth less than the tool: a full disk costs its log only
   log.on('error', () => undefined);
   const child = execa(tool, args, {
-    stdin: 'ignore',
+    stdin: options.connection ?? 'ignore',
+    stdout: options.connection ?? 'pipe',
     env: { LC_ALL: 'C', ...options.env },
     detached: true,
     cleanup: true,
     buffer: false,
     forceKillAfterDelay: KILL_DELAY_MS,
   });
+  // our copy of the descriptor would keep the other end waiting after the program has ended
+  options.connection?.destroy();
   child.stdout?.pipe(log, { end: false });
   child.stderr?.pipe(log, { end: false });
   const exited = settle(child);

@@ -1,4 +1,4 @@
-import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { type Bench, MIB, tool } from './restore-fixtures.ts';
 
 const EXTENT = MIB;
@@ -86,16 +86,4 @@ export class LvmGuest implements Disposable {
       tool('losetup', '-d', device);
     }
   }
-}
-
-/** Bytes of a file, for comparing. */
-export function bytesAt(path: string, at: number, length: number): Buffer {
-  const buffer = Buffer.alloc(length);
-  const fd = openSync(path, 'r');
-  try {
-    readSync(fd, buffer, 0, length, at);
-  } finally {
-    closeSync(fd);
-  }
-  return buffer;
 }

@@ -63,8 +63,8 @@ test.each(['loop', 'userspace'] as const)(
     const mounts = await Promise.all(['a', 'b'].map((mountId) => bench.open({ ...request, mountId })));
     for (const mount of mounts) {
       expect(mount.filesystems.map(({ key, status, fsType }) => [key, status, fsType])).toEqual([
-        ['disk0', 'member', 'LVM2_member'],
-        ['disk1', 'member', 'LVM2_member'],
+        ['disk0', 'container', 'LVM2_member'],
+        ['disk1', 'container', 'LVM2_member'],
         ['lvm-vg0-linear', 'mounted', 'ext4'],
         ['lvm-vg0-swap', 'swap', 'swap'],
         ['lvm-vg0-striped', 'mounted', 'ext4'],

@@ -15,6 +15,16 @@ export const restoreCodes = {
     false,
     422,
   ),
+  VM_UNAVAILABLE: environment(
+    'Guests cannot be mounted in a VM here: {detail}.',
+    'Run: {action}',
+    false,
+    422,
+  ),
+  VM_FAILED: environment(
+    'The VM that mounts the restore point failed: {detail}',
+    'Try again; see the daemon log. Its disks can still be restored whole with `sendense-ctl restore disk`.',
+  ),
   PATH_UNKNOWN: user(
     404,
     10,

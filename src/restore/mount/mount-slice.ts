@@ -64,7 +64,7 @@ export async function mountSlice(
   if (slice.isAmbivalent) return notMounted('unsupported', 'several signatures contradict each other');
   if (fsType === null) return notMounted('empty', 'no known signature');
   if (fsType === 'swap' || fsType === 'swsuspend') return notMounted('swap', null);
-  if (fsType === 'LVM2_member') return notMounted('member', null);
+  if (fsType === 'LVM2_member') return notMounted('container', null);
   const impossible = needsVm[fsType];
   if (impossible !== undefined) return notMounted('unsupported', impossible);
   const own = new UndoStack();

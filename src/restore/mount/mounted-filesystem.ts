@@ -1,8 +1,16 @@
 /**
- * `member`: part of a volume group, whose volumes are listed by themselves; `unsupported`: recognised, but this kernel or this version does not mount it (LVM, LUKS, NTFS …);
- * `empty`: no known signature; `failed`: should have mounted but did not, see `detail`.
+ * `container`: what it holds is told by itself (the volumes of an LVM, a RAID array, what is inside LUKS);
+ * `unsupported`: recognised, but not mounted in this mode or this version; `locked`: encrypted, and no passphrase opens
+ * it; `empty`: no known signature; `failed`: should have mounted but did not, see `detail`.
  */
-export type FilesystemStatus = 'mounted' | 'member' | 'unsupported' | 'swap' | 'empty' | 'failed';
+export type FilesystemStatus =
+  | 'mounted'
+  | 'container'
+  | 'unsupported'
+  | 'locked'
+  | 'swap'
+  | 'empty'
+  | 'failed';
 
 /** A part of a guest disk: a partition, or the whole disk when it has no partition table. */
 export interface DiskSlice {
@@ -28,7 +36,7 @@ export interface MountedFilesystem extends DiskSlice, SliceContent {
   /** `st_dev` of what is mounted, so that a path is never resolved in the folder below a vanished mount. */
   readonly deviceNumber: number | null;
   readonly status: FilesystemStatus;
-  /** What reads it: `kernel`, or the name of a program of user space; null when it is not mounted. */
+  /** What reads it: `kernel`, `vm`, or the name of a program of user space; null when it is not mounted. */
   readonly reader: string | null;
   /** What is wrong with its content although it is mounted. */
   readonly degraded: string | null;

@@ -126,7 +126,7 @@ async function withVolumes(
   outcomes: readonly DiskOutcome[],
   undo: UndoStack,
 ): Promise<MountedFilesystem[]> {
-  const isMember = ({ status }: MountedFilesystem) => status === 'member';
+  const isMember = ({ status }: MountedFilesystem) => status === 'container';
   const members = outcomes.flatMap(({ disk, filesystems }) =>
     filesystems.filter(isMember).map((filesystem) => ({ filesystem, disk })),
   );

@@ -46,7 +46,7 @@ export async function mountVolumes(
   const { volumes, unreadable } = await findVolumes(physical);
   const members = slices.map(({ filesystem }): MountedFilesystem => {
     const detail = unreadable.get(filesystem.uuid ?? '') ?? null;
-    return { ...filesystem, status: detail === null ? 'member' : 'failed', detail };
+    return { ...filesystem, status: detail === null ? 'container' : 'failed', detail };
   });
   const usable = volumes.filter(({ objection }) => objection === null);
   const disks = usable.length === 0 ? [] : await showVolumes(deps, place, slices, usable, undo);
