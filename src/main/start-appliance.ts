@@ -47,6 +47,7 @@ interface ApplianceDeps {
   readonly moverFile: string;
   readonly mountdFile: string;
   readonly volumesFile: string;
+  readonly vmFolder: string;
   /** Another one than the machine's, to live through years in minutes. */
   readonly clock?: Clock;
   readonly onStep?: (step: string) => void;
@@ -116,6 +117,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     paths,
     mountd,
     volumesFile: deps.volumesFile,
+    vmFolder: deps.vmFolder,
   });
   const { keeper, routeDeps } = wireChains({
     catalog,

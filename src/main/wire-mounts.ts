@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { Config } from '../base/config/config-schema.ts';
 import type { HomePaths } from '../base/home-paths.ts';
@@ -14,10 +15,20 @@ interface MountWiring {
   readonly paths: HomePaths;
   readonly mountd: Mountd;
   readonly volumesFile: string;
+  readonly vmFolder: string;
 }
 
 /** Mounted restore points, and what holds their backups meanwhile: mount id → gives the backup back. */
-export function wireMounts({ catalog, clock, config, logger, paths, mountd, volumesFile }: MountWiring): {
+export function wireMounts({
+  catalog,
+  clock,
+  config,
+  logger,
+  paths,
+  mountd,
+  volumesFile,
+  vmFolder,
+}: MountWiring): {
   mounts: MountRegistry;
   mountLocks: Map<string, () => void>;
 } {
@@ -32,6 +43,8 @@ export function wireMounts({ catalog, clock, config, logger, paths, mountd, volu
       mountFolder: paths.mountFolder,
       work: mountd.work,
       volumesFile,
+      vmFolder,
+      kvmFile: join(paths.runFolder, 'kvm.json'),
       hasPrivileges: mountd.hasPrivileges,
       mode: config.mounts.mode,
       overlayLimitBytes: config.mounts.overlay_limit_bytes,

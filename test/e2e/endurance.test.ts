@@ -65,6 +65,7 @@ beforeAll(async () => {
     version: 'endurance',
     ownerId: `endurance-${process.pid}`,
     moverFile: new URL('../../dist/main/sendense-mover.js', import.meta.url).pathname,
+    vmFolder: new URL('../../build/vm', import.meta.url).pathname,
     volumesFile: new URL('../../dist/main/sendense-volumes.js', import.meta.url).pathname,
     mountdFile: new URL('../../dist/main/sendense-mountd.js', import.meta.url).pathname,
     clock: { now: () => new Date(nowMs) },

@@ -59,6 +59,8 @@ export class Bench implements AsyncDisposable {
         exposeFolders: null,
       }),
       volumesFile: join(process.cwd(), 'dist/main/sendense-volumes.js'),
+      vmFolder: join(process.cwd(), 'build/vm'),
+      kvmFile: this.path('kvm.json'),
       hasPrivileges: true,
       mode: 'loop',
       overlayLimitBytes: 256 * MIB,

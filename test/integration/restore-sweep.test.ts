@@ -19,6 +19,8 @@ async function leaveMount(bench: Bench, request: object): Promise<void> {
   const deps = {
     runFolder: bench.runFolder,
     mountFolder: bench.mountFolder,
+    vmFolder: bench.deps().vmFolder,
+    kvmFile: bench.deps().kvmFile,
     volumesFile: bench.deps().volumesFile,
     hasPrivileges: true,
     mode: 'loop',

@@ -1,6 +1,7 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
+import { unmount } from '../../src/mountd/work/unmount.ts';
 import { readOnlyChain } from '../../src/qemu/block-graph.ts';
 import { createOverlay } from '../../src/restore/disk/overlay.ts';
 import { type OpenVm, type OpenVmDeps, openVm } from '../../src/restore/vm/open-vm.ts';
@@ -53,7 +54,12 @@ export class VmBench implements AsyncDisposable {
   ): Promise<OpenVm> {
     const folders = this.folders(name);
     const disks = await this.disks(folders.runFolder, images);
-    const opening = openVm(this.deps(changes), { ...folders, disks, passphrases });
+    const opening = openVm(this.deps(changes), {
+      ...folders,
+      disks,
+      passphrases,
+      unmount: (force) => unmount(folders.mountPath, force),
+    });
     this.#vms.push(opening);
     return await opening;
   }

@@ -159,7 +159,7 @@ async function openAndDie(name: string): Promise<void> {
   const deps = { vmFolder, kvmFile: vms.bench.path('kvm') };
   const script = `import { openVm } from ${JSON.stringify(source)};
     const logger = { error() {}, warn() {}, info() {} };
-    await openVm({ ...${JSON.stringify(deps)}, logger }, ${JSON.stringify({ ...folders, disks, passphrases: [] })});
+    await openVm({ ...${JSON.stringify(deps)}, logger }, { ...${JSON.stringify({ ...folders, disks, passphrases: [] })}, unmount: async () => {} });
     console.log('open'); setInterval(() => {}, 1000);`;
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -216,3 +216,17 @@ test('nothing in it can be written, run or opened as a device', () => {
   expect(line).toMatch(/ ro,nosuid,nodev,noexec.* - fuse\.sshfs /);
   expect(() => execFileSync('touch', [inside(whole, 'disk5', DATA)], { stdio: 'pipe' })).toThrow(/Read-only/);
 });
+
+test('left to choose, a guest with thin volumes is mounted in a VM', async () => {
+  const [, lvm1 = '', lvm2 = ''] = layers;
+  const disks = [lvm1, lvm2].map((layer, diskIndex) => ({ diskIndex, chain: [layer] }));
+  const exposeAt = vms.bench.path('shown');
+  await using mount = await vms.bench.open({ mountId: 'auto', disks, exposeAt }, { mode: 'auto' });
+  expect(mount.mode).toBe('vm');
+  const thin = mount.filesystems.find(({ key }) => key === 'lvm-vg0-thin');
+  expect(thin).toMatchObject({ status: 'mounted', reader: 'vm' });
+  for (const place of [thin?.mountPath ?? '', join(exposeAt, 'lvm-vg0-thin')])
+    expect(sha256sum(join(place, DATA))).toBe(digestOf('thin'));
+  await mount.close();
+  expect(readdirSync(vms.bench.path('.'))).not.toContain('shown');
+});

@@ -54,6 +54,8 @@ export function restoreRoutes(deps: MountDeps & RestoreDeps): Route[] {
         disk: z.number().int().min(0).optional(),
         mode: z.literal('read-only').default('read-only'),
         mount_mode: z.enum(['auto', ...mountModes]).optional(),
+        /** For what is encrypted in the guest; kept nowhere. */
+        passphrases: z.array(z.string().min(1).max(512)).max(8).optional(),
         path: path.optional(),
       }),
       handle: async ({ body }) =>
@@ -63,6 +65,7 @@ export function restoreRoutes(deps: MountDeps & RestoreDeps): Route[] {
             diskIndex: body.disk ?? null,
             exposeAt: body.path ?? null,
             mode: body.mount_mode,
+            passphrases: body.passphrases,
           }),
         ),
     }),

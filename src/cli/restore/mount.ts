@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/units.ts';
@@ -37,7 +38,21 @@ interface MountOptions {
   readonly backupId: string;
   readonly disk?: number;
   readonly mode?: string;
+  readonly passphraseFile?: readonly string[];
 }
+
+/** One passphrase a file, without the end of its line. */
+const passphrasesOf = async ({ passphraseFile }: MountOptions) =>
+  passphraseFile === undefined
+    ? undefined
+    : await Promise.all(
+        passphraseFile.map(async (file) => (await readFile(file, 'utf8')).replace(/\r?\n$/, '')),
+      );
+const passphraseOption = () =>
+  new Option('--passphrase-file <file>', 'opens what is encrypted in the guest; repeatable').argParser(
+    (value: string, all: string[] | undefined) => [...(all ?? []), value],
+  );
+
 const modeOption = () =>
   new Option('--mode <mode>', 'who reads the disks; as configured when not given').choices(mountModes);
 
@@ -72,6 +87,7 @@ export function mountCommands(program: Command, backup: Command): void {
     .option('--path <dir>', 'where; an empty or new folder')
     .option('--disk <n>', 'only this disk', diskNumber)
     .addOption(modeOption())
+    .addOption(passphraseOption())
     .action(async (options: MountOptions & { path?: string }, command: Command) => {
       const { client, format } = contextOf(command);
       const mount = await client.call<MountView>('POST', '/restore/mount', {
@@ -79,6 +95,7 @@ export function mountCommands(program: Command, backup: Command): void {
         path: options.path === undefined ? undefined : resolve(options.path),
         disk: options.disk,
         mount_mode: options.mode,
+        passphrases: await passphrasesOf(options),
       });
       show(format, mount, [mount]);
       if (mount.degraded)
@@ -94,6 +111,7 @@ export function mountCommands(program: Command, backup: Command): void {
     .option('--disk <n>', 'only this disk', diskNumber)
     .option('--force', 'overwrite an existing file')
     .addOption(modeOption())
+    .addOption(passphraseOption())
     .action(
       async (options: MountOptions & { file: string; output: string; force?: boolean }, command: Command) => {
         const { client, format } = contextOf(command);
@@ -101,6 +119,7 @@ export function mountCommands(program: Command, backup: Command): void {
           backup_id: options.backupId,
           disk: options.disk,
           mount_mode: options.mode,
+          passphrases: await passphrasesOf(options),
         });
         try {
           if (mount.degraded)

@@ -27,6 +27,8 @@ export interface MountOrder {
   readonly diskIndex: number | null;
   readonly exposeAt: string | null;
   readonly mode?: WantedMode | undefined;
+  /** For what is encrypted; kept nowhere. */
+  readonly passphrases?: readonly string[] | undefined;
 }
 
 /**
@@ -35,7 +37,7 @@ export interface MountOrder {
  */
 export async function openRestoreMount(
   deps: MountDeps,
-  { backup: wanted, diskIndex, exposeAt, mode }: MountOrder,
+  { backup: wanted, diskIndex, exposeAt, mode, passphrases }: MountOrder,
 ): Promise<MountSession> {
   if (exposeAt !== null) await refuseOwnFolders(deps, exposeAt);
   const backup = findCompleted(deps.catalog, wanted);
@@ -52,7 +54,7 @@ export async function openRestoreMount(
   try {
     release = await deps.locks.acquireSoon('a mount', [request(`backup:${backup.id}`)]);
     const disks = await readableDisks(deps, backup, diskIndex);
-    const session = await deps.mounts.open({ backupId: backup.id, disks, mode, exposeAt });
+    const session = await deps.mounts.open({ backupId: backup.id, disks, mode, passphrases, exposeAt });
     deps.mountLocks.set(session.mountId, release);
     return session;
   } catch (error) {

@@ -2,7 +2,7 @@ import { lstat, mkdir, readdir, readFile, realpath, rmdir, writeFile } from 'nod
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { errnoOf, SendenseError } from '../../base/sendense-error.ts';
 import type { PrivilegedWork } from '../../mountd/privileged-work.ts';
-import type { MountedFilesystem } from './mounted-filesystem.ts';
+import type { MountedDisks } from './mounted-disks.ts';
 import type { UndoStack } from './undo-stack.ts';
 
 /** In the mount's run folder: the folders that we made for the operator and must remove, outermost first. */
@@ -15,23 +15,22 @@ export const EXPOSED_FILE = 'exposed.json';
  * @throws OUTPUT_INVALID, MOUNTD_REFUSED, PRIVILEGE_MISSING, TOOL_FAILED
  */
 export async function exposeFolder(
-  deps: { readonly work: PrivilegedWork; readonly session: string; readonly runFolder: string },
+  deps: { readonly work: PrivilegedWork; readonly folder: string },
   undo: UndoStack,
   exposeAt: string,
-  filesystems: readonly MountedFilesystem[],
+  shown: MountedDisks['shown'],
 ): Promise<void> {
   const target = await usableTarget(exposeAt);
-  const mounted = filesystems.flatMap(({ key, mountPath }) => (mountPath === null ? [] : [{ key }]));
-  const places = mounted.map(({ key }) => ({
-    place: { session: deps.session, key },
-    at: mounted.length === 1 ? target.path : join(target.path, key),
+  const places = shown.map(({ session, key, folder }) => ({
+    place: { session, key },
+    at: shown.length === 1 ? target.path : join(target.path, folder),
   }));
   const created = [
     ...(target.isNew ? [target.path] : []),
     ...places.map(({ at }) => at).filter((at) => at !== target.path),
   ];
   // written first: a daemon that is killed in between must find them
-  await writeFile(join(deps.runFolder, EXPOSED_FILE), JSON.stringify(created), { mode: 0o600 });
+  await writeFile(join(deps.folder, EXPOSED_FILE), JSON.stringify(created), { mode: 0o600 });
   for (const folder of created) {
     await mkdir(folder, { mode: 0o700 });
     undo.push(`remove ${folder}`, () => removeEmpty(folder));

@@ -126,8 +126,8 @@ export class MountRegistry {
 
   async #open(request: OpenSessionRequest): Promise<MountSession> {
     const { clock, mountDeps, opener = openMount, onOpened } = this.#deps;
-    const { backupId, exposeAt, disks, mode } = request;
-    const mount = await opener(mountDeps, { mountId: newMountId(), disks, mode, exposeAt });
+    const { backupId, exposeAt, disks, mode, passphrases } = request;
+    const mount = await opener(mountDeps, { mountId: newMountId(), disks, mode, passphrases, exposeAt });
     const now = clock.now();
     const entry: Entry = {
       mount,

@@ -26,5 +26,6 @@ export interface OpenSessionRequest {
   readonly disks: readonly MountDisk[];
   /** As configured when it is not given. */
   readonly mode?: WantedMode | undefined;
+  readonly passphrases?: readonly string[] | undefined;
   readonly exposeAt: string | null;
 }

@@ -3,12 +3,13 @@ import { join } from 'node:path';
 import type { Logger } from '../../base/logger.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { PrivilegedWork } from '../../mountd/privileged-work.ts';
-import { StorageDaemon } from '../../qemu/storage-daemon.ts';
-import { mountVolumes } from '../volumes/mount-volumes.ts';
-import { allSettled } from './all-settled.ts';
+import { vmAvailability } from '../vm/vm-image.ts';
 import { exposeFolder } from './expose-folder.ts';
-import { type DiskOutcome, type MountDisk, type MountPlace, mountDisk } from './mount-disk.ts';
+import type { MountDisk } from './mount-disk.ts';
+import { mountInVm } from './mount-in-vm.ts';
 import { type MountMode, possibleMode, type WantedMode } from './mount-mode.ts';
+import { mountOnHost } from './mount-on-host.ts';
+import type { MountedDisks } from './mounted-disks.ts';
 import type { MountedFilesystem } from './mounted-filesystem.ts';
 import { type UndoOptions, UndoStack } from './undo-stack.ts';
 
@@ -21,6 +22,10 @@ export interface OpenMountDeps {
   readonly work: PrivilegedWork;
   /** Our own program that serves logical volumes. */
   readonly volumesFile: string;
+  /** Where `scripts/build-vm` put the kernel of the micro-VM. */
+  readonly vmFolder: string;
+  /** Remembers whether KVM works on this machine. */
+  readonly kvmFile: string;
   /** False: `work` can do nothing but what any user may. */
   readonly hasPrivileges: boolean;
   /** Used when the request names none. */
@@ -33,8 +38,15 @@ export interface MountRequest {
   readonly mountId: string;
   readonly disks: readonly MountDisk[];
   readonly mode?: WantedMode | undefined;
+  /** Tried on everything encrypted, in a micro-VM. */
+  readonly passphrases?: readonly string[] | undefined;
   /** Where the operator also wants to see the files; null: nowhere. */
   readonly exposeAt: string | null;
+}
+
+/** A request with the folder of its session, for sockets and overlays. */
+export interface SessionRequest extends MountRequest {
+  readonly folder: string;
 }
 
 /** A restore point that is mounted until it is closed. */
@@ -71,33 +83,13 @@ export async function openMount(deps: OpenMountDeps, request: MountRequest): Pro
 
 async function setUp(deps: OpenMountDeps, request: MountRequest, undo: UndoStack): Promise<OpenMount> {
   const { mountId, exposeAt } = request;
-  const runFolder = join(deps.runFolder, 'mounts', mountId);
-  const mountPath = join(deps.mountFolder, mountId);
-  await mkdir(runFolder, { recursive: true, mode: 0o700 });
-  undo.push(`remove ${runFolder}`, () => rm(runFolder, { recursive: true, force: true }));
-  const mode = possibleMode(request.mode ?? deps.mode, deps.hasPrivileges);
-  const state = { isLost: false };
-  const onLost = () => {
-    state.isLost = true;
-  };
-  // the loop devices hold the files of the dead daemon also after it was started again
-  const daemon = new StorageDaemon({ logger: deps.logger, folder: runFolder, onRestart: onLost });
-  undo.push('stop the storage daemon', () => daemon.stop());
-  await daemon.start();
-  const place: MountPlace = {
-    session: mountId,
-    folder: runFolder,
-    daemon,
-    work: deps.work,
-    mode,
-    limitBytes: deps.overlayLimitBytes / Math.max(1, request.disks.length),
-    onLost,
-  };
-  const outcomes = await allSettled(request.disks.map((disk) => mountDisk(place, disk, undo)));
-  const filesystems = await withVolumes(deps, place, outcomes, undo);
-  if (!filesystems.some((filesystem) => filesystem.status === 'mounted')) throw nothingMounted(filesystems);
-  if (exposeAt !== null)
-    await exposeFolder({ work: deps.work, session: mountId, runFolder }, undo, exposeAt, filesystems);
+  const folder = join(deps.runFolder, 'mounts', mountId);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  undo.push(`remove ${folder}`, () => rm(folder, { recursive: true, force: true }));
+  const { mode, mounted } = await mountSomehow(deps, { ...request, folder }, undo);
+  const { filesystems } = mounted;
+  if (!filesystems.some(({ status }) => status === 'mounted')) throw nothingMounted(filesystems);
+  if (exposeAt !== null) await exposeFolder({ work: deps.work, folder }, undo, exposeAt, mounted.shown);
 
   let closing: Promise<void> | null = null;
   const close = (options: UndoOptions = { force: false }): Promise<void> => {
@@ -106,32 +98,42 @@ async function setUp(deps: OpenMountDeps, request: MountRequest, undo: UndoStack
     });
     return closing;
   };
-  const degraded = filesystems.some((filesystem) => filesystem.degraded !== null);
   return {
     mountId,
-    mountPath,
+    mountPath: join(deps.mountFolder, mountId),
     mode,
     filesystems,
-    degraded,
-    isLost: () => state.isLost,
+    degraded: filesystems.some((filesystem) => filesystem.degraded !== null),
+    isLost: mounted.isLost,
     close,
     [Symbol.asyncDispose]: () => close({ force: true }),
   };
 }
 
-/** Slices that belong to a volume group, and the volumes put together from them, stand after the others. */
-async function withVolumes(
+/** Left to choose, a micro-VM is taken where only one can read what the guest has. */
+async function mountSomehow(
   deps: OpenMountDeps,
-  place: MountPlace,
-  outcomes: readonly DiskOutcome[],
+  request: SessionRequest,
   undo: UndoStack,
-): Promise<MountedFilesystem[]> {
-  const isMember = ({ status }: MountedFilesystem) => status === 'container';
-  const members = outcomes.flatMap(({ disk, filesystems }) =>
-    filesystems.filter(isMember).map((filesystem) => ({ filesystem, disk })),
-  );
-  const others = outcomes.flatMap(({ filesystems }) => filesystems.filter((one) => !isMember(one)));
-  return [...others, ...(await mountVolumes(deps, place, members, undo))];
+): Promise<{ readonly mode: MountMode; readonly mounted: MountedDisks }> {
+  const wanted = request.mode ?? deps.mode;
+  const mode = possibleMode(wanted, deps.hasPrivileges);
+  if (mode === 'vm') return { mode, mounted: await mountInVm(deps, request, undo) };
+  const own = new UndoStack();
+  undo.push('take down the mounts', (options) => own.unwind(options));
+  const mounted = await mountOnHost(deps, request, mode, own);
+  const needsVm = wanted === 'auto' && vmHelps(mounted.filesystems, (request.passphrases ?? []).length > 0);
+  if (!needsVm || !(await vmAvailability(deps.vmFolder)).isAvailable) return { mode, mounted };
+  await own.unwind({ force: true });
+  return { mode: 'vm', mounted: await mountInVm(deps, request, undo) };
+}
+
+/** True when something was left out that a kernel of its own could show. */
+function vmHelps(filesystems: readonly MountedFilesystem[], hasPassphrases: boolean): boolean {
+  return filesystems.some(({ status, fsType, detail }) => {
+    if (status !== 'unsupported') return false;
+    return fsType === 'crypto_LUKS' ? hasPassphrases : (detail ?? '').includes('--mode vm');
+  });
 }
 
 function nothingMounted(filesystems: readonly MountedFilesystem[]): SendenseError {

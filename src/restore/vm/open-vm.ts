@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import type { Logger } from '../../base/logger.ts';
 import { type RunningDaemon, startDaemon } from '../../base/process.ts';
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
-import { unmount } from '../../mountd/work/unmount.ts';
 import type { MountedFilesystem } from '../mount/mounted-filesystem.ts';
 import { type UndoOptions, UndoStack } from '../mount/undo-stack.ts';
 import { chooseAccelerator } from './accelerator.ts';
@@ -41,6 +40,8 @@ export interface OpenVmRequest {
   readonly runFolder: string;
   /** An existing empty folder; its subfolders will be the keys of what is mounted. */
   readonly mountPath: string;
+  /** Unmounts it. @throws MOUNT_BUSY unless forced */
+  readonly unmount: (force: boolean) => Promise<void>;
   readonly disks: readonly VmDisk[];
   /** Tried on everything encrypted. */
   readonly passphrases: readonly string[];
@@ -120,7 +121,7 @@ async function setUp(deps: OpenVmDeps, request: OpenVmRequest, undo: UndoStack):
   const mounted = mounting.then(
     (daemon) => {
       undo.push('stop sshfs', () => daemon.stop());
-      undo.push(`unmount ${mountPath}`, ({ force }) => unmount(mountPath, force));
+      undo.push(`unmount ${mountPath}`, ({ force }) => request.unmount(force));
       return { daemon };
     },
     (error: unknown) => ({ error }),
