@@ -2,7 +2,7 @@ import { linkSync, mkdirSync, symlinkSync, truncateSync, utimesSync, writeFileSy
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { openDownload } from '../../src/restore/browse/download.ts';
-import type { OpenMount } from '../../src/restore/mount/open-mount.ts';
+import type { OpenMount } from '../../src/restore/mount/mount-request.ts';
 import { Bench, tool } from './restore-fixtures.ts';
 
 function makeTree(bench: Bench, tree: string, hugeFiles: number): void {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openDownload } from '../../src/restore/browse/download.ts';
 import { listFiles } from '../../src/restore/browse/list-files.ts';
-import type { OpenMount } from '../../src/restore/mount/open-mount.ts';
+import type { OpenMount } from '../../src/restore/mount/mount-request.ts';
 import { BrowsedGuest, readAll } from './browsed-guest.ts';
 import { openFds } from './restore-fixtures.ts';
 

@@ -5,7 +5,7 @@ import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openDownload } from '../../src/restore/browse/download.ts';
-import type { OpenMount } from '../../src/restore/mount/open-mount.ts';
+import type { OpenMount } from '../../src/restore/mount/mount-request.ts';
 import { BrowsedGuest, readAll } from './browsed-guest.ts';
 import { openFds, tool } from './restore-fixtures.ts';
 

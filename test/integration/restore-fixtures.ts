@@ -5,12 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { localWork } from '../../src/mountd/work/local-work.ts';
-import {
-  type MountRequest,
-  type OpenMount,
-  type OpenMountDeps,
-  openMount,
-} from '../../src/restore/mount/open-mount.ts';
+import type { MountRequest, OpenMount, OpenMountDeps } from '../../src/restore/mount/mount-request.ts';
+import { openMount } from '../../src/restore/mount/open-mount.ts';
 
 /** In memory where there is room: the many fsyncs of a dirty journal must not take until the kernel cleans it by itself. */
 const scratchFolder = (): string => {

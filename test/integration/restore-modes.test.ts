@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { openDownload } from '../../src/restore/browse/download.ts';
 import { listFiles } from '../../src/restore/browse/list-files.ts';
 import type { MountMode } from '../../src/restore/mount/mount-mode.ts';
-import type { OpenMount } from '../../src/restore/mount/open-mount.ts';
+import type { OpenMount } from '../../src/restore/mount/mount-request.ts';
 import { leaveLogOpen, scheduleCheck } from './ntfs-image.ts';
 import { Bench, MIB, sha256, tool } from './restore-fixtures.ts';
 

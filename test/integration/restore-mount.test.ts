@@ -1,7 +1,7 @@
 import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import type { OpenMount } from '../../src/restore/mount/open-mount.ts';
+import type { OpenMount } from '../../src/restore/mount/mount-request.ts';
 import { Bench, MIB, sha256, tool } from './restore-fixtures.ts';
 
 const single = (mountId: string, chain: string[], exposeAt: string | null = null) => ({

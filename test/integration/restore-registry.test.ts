@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { SendenseError } from '../../src/base/sendense-error.ts';
 import { openDownload } from '../../src/restore/browse/download.ts';
 import { MountRegistry, type MountRegistryDeps } from '../../src/restore/mount/mount-registry.ts';
-import type { OpenMount } from '../../src/restore/mount/open-mount.ts';
+import type { OpenMount } from '../../src/restore/mount/mount-request.ts';
 import { Bench, openFds } from './restore-fixtures.ts';
 
 const HOUR = 3600_000;

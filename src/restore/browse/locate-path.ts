@@ -1,6 +1,6 @@
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
+import type { OpenMount } from '../mount/mount-request.ts';
 import type { MountedFilesystem } from '../mount/mounted-filesystem.ts';
-import type { OpenMount } from '../mount/open-mount.ts';
 import type { GuestNode } from './guest-node.ts';
 import {
   displayPath,

@@ -5,8 +5,8 @@ import { readChainSize } from '../disk/chain-size.ts';
 import { createOverlay } from '../disk/overlay.ts';
 import { openVm } from '../vm/open-vm.ts';
 import type { MountDisk } from './mount-disk.ts';
+import type { OpenMountDeps, SessionRequest } from './mount-request.ts';
 import type { MountedDisks } from './mounted-disks.ts';
-import type { OpenMountDeps, SessionRequest } from './open-mount.ts';
 import type { UndoStack } from './undo-stack.ts';
 
 /** The one place that holds all file systems of the VM. */

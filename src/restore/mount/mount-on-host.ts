@@ -3,9 +3,9 @@ import { mountVolumes } from '../volumes/mount-volumes.ts';
 import { allSettled } from './all-settled.ts';
 import { type DiskOutcome, type MountPlace, mountDisk } from './mount-disk.ts';
 import type { MountMode } from './mount-mode.ts';
+import type { OpenMountDeps, SessionRequest } from './mount-request.ts';
 import type { MountedDisks } from './mounted-disks.ts';
 import type { MountedFilesystem } from './mounted-filesystem.ts';
-import type { OpenMountDeps, SessionRequest } from './open-mount.ts';
 import type { UndoStack } from './undo-stack.ts';
 
 /** Mounts what this machine can read by itself. @throws LAYER_REFUSED, CHAIN_PARENT_MISSING, MOUNTD_…, TOOL_FAILED */

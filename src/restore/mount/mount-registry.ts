@@ -1,8 +1,9 @@
 import type { Clock } from '../../base/clock.ts';
 import { newMountId } from '../../base/ids.ts';
 import { hasCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
+import type { OpenMount, OpenMountDeps } from './mount-request.ts';
 import type { CloseReason, MountHold, MountSession, OpenSessionRequest } from './mount-session.ts';
-import { type OpenMount, type OpenMountDeps, openMount } from './open-mount.ts';
+import { openMount } from './open-mount.ts';
 import type { UndoOptions } from './undo-stack.ts';
 
 /** The longest time between two looks for idle mounts, in milliseconds. */

@@ -1,6 +1,6 @@
 import type { MountDisk } from './mount-disk.ts';
 import type { WantedMode } from './mount-mode.ts';
-import type { OpenMount } from './open-mount.ts';
+import type { OpenMount } from './mount-request.ts';
 
 /** `lost`: its storage daemon died, so that nothing in it could be read any more. */
 export type CloseReason = 'removed' | 'expired' | 'shutdown' | 'lost';
