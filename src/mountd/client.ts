@@ -37,14 +37,18 @@ export class MountdClient implements PrivilegedWork {
     this.#lastId += 1;
     const id = this.#lastId;
     const answer = new Promise<unknown>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    socket.ref();
     socket.write(`${JSON.stringify({ id, work, args })}\n`);
     // our own program answers with what the interface says
-    return (await answer) as T;
+    try {
+      return (await answer) as T;
+    } finally {
+      if (this.#waiting.size === 0) socket.unref();
+    }
   }
 
   async #connect(): Promise<Socket> {
     const socket = connect(this.#socketFile);
-    socket.unref();
     let rest = '';
     socket.setEncoding('utf8');
     socket.on('data', (chunk: string) => {
@@ -59,6 +63,8 @@ export class MountdClient implements PrivilegedWork {
       throw this.#unreachable(messageOf(error), error);
     }
     socket.on('error', () => undefined);
+    // an idle connection keeps nobody from ending
+    socket.unref();
     socket.on('close', () => {
       this.#socket = null;
       const waiting = [...this.#waiting.values()];

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../base/clock.ts';
 import { newMountId } from '../../base/ids.ts';
 import { hasCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
@@ -8,6 +9,7 @@ import type { UndoOptions } from './undo-stack.ts';
 
 /** The longest time between two looks for idle mounts, in milliseconds. */
 const MAX_TICK_MS = 30_000;
+const HOLD_GRACE_MS = 500;
 
 export interface MountRegistryDeps {
   readonly clock: Clock;
@@ -167,6 +169,9 @@ export class MountRegistry {
 
   async #close(entry: Entry, reason: CloseReason, options: UndoOptions): Promise<void> {
     const { mountId } = entry.mount;
+    // who has read the last byte may be here before we know that it was the last
+    for (let waitedMs = 0; entry.holds > 0 && !options.force && waitedMs < HOLD_GRACE_MS; waitedMs += 10)
+      await sleep(10);
     if (entry.holds > 0 && !options.force)
       throw new SendenseError('MOUNT_BUSY', { mount: mountId, detail: 'a download is running' });
     // whoever comes second waits for the first
