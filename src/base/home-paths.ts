@@ -6,6 +6,8 @@ export interface HomePaths {
   readonly configFile: string;
   readonly catalogFile: string;
   readonly lockFile: string;
+  /** What must outlive the daemon and is in no repository. */
+  readonly stateFolder: string;
   readonly runFolder: string;
   readonly socketFile: string;
   readonly mountdSocketFile: string;
@@ -21,6 +23,7 @@ export function homePaths(home: string | null): HomePaths {
       configFile: '/etc/sendense/sendense.toml',
       catalogFile: '/var/lib/sendense/catalog.db',
       lockFile: '/var/lib/sendense/lock.db',
+      stateFolder: '/var/lib/sendense',
       runFolder: '/run/sendense',
       socketFile: '/run/sendense/sendensed.sock',
       mountdSocketFile: '/run/sendense/mountd.sock',
@@ -34,6 +37,7 @@ export function homePaths(home: string | null): HomePaths {
     configFile: join(root, 'etc', 'sendense.toml'),
     catalogFile: join(root, 'state', 'catalog.db'),
     lockFile: join(root, 'state', 'lock.db'),
+    stateFolder: join(root, 'state'),
     runFolder: join(root, 'run'),
     socketFile: join(root, 'run', 'sendensed.sock'),
     mountdSocketFile: join(root, 'run', 'mountd.sock'),

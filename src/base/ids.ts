@@ -17,6 +17,10 @@ export function newMountId(): string {
   return `mount-${randomBytes(6).toString('hex')}`;
 }
 
+export function newLiveId(): string {
+  return `live-${randomBytes(6).toString('hex')}`;
+}
+
 /** `ctx-<vm>-<YYYYMMDD-HHMMSS>`. */
 export function contextIdFor(vmName: string, now: Date): string {
   return `ctx-${vmName}-${compactTimestamp(now)}`;

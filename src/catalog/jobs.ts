@@ -2,7 +2,16 @@ import type { ErrorReport } from '../base/sendense-error.ts';
 import type { JobStatus } from './backups.ts';
 import type { Db } from './open-catalog.ts';
 
-export type JobKind = 'backup' | 'restore-disk' | 'prune' | 'consolidate' | 'verify' | 'copy' | 'rebuild';
+export type JobKind =
+  | 'backup'
+  | 'restore-disk'
+  | 'restore-vm'
+  | 'keep-live'
+  | 'prune'
+  | 'consolidate'
+  | 'verify'
+  | 'copy'
+  | 'rebuild';
 
 export interface JobProgress {
   readonly totalBytes: number;

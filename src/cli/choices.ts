@@ -4,7 +4,7 @@ import { InvalidArgumentError } from 'commander';
 export const backupTypes = ['full', 'incremental', 'differential'];
 export const jobStatuses = ['pending', 'running', 'completed', 'failed', 'cancelled'];
 export const mountModes = ['auto', 'loop', 'userspace', 'kernel-nbd', 'vm'];
-export const diskFormats = ['raw', 'qcow2'];
+export const diskFormats = ['raw', 'qcow2', 'vmdk', 'vhdx'];
 
 /** The number of a disk of a machine, as `vm show` lists it. */
 export function diskNumber(text: string): number {

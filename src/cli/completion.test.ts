@@ -62,7 +62,7 @@ test.each<[string[], string[]]>([
   [['job', 'list', '-o', 'j'], ['json']],
   [
     ['restore', 'disk', '--as', ''],
-    ['raw', 'qcow2'],
+    ['raw', 'qcow2', 'vmdk', 'vhdx'],
   ],
   // a value that looks like a verb is none
   [['--home', 'vm', 'backup', 'sh'], ['show']],

@@ -6,6 +6,7 @@ import { completionCommand } from './completion.ts';
 import { doctorCommand } from './doctor.ts';
 import { jobCommands } from './job.ts';
 import { repositoryCommands } from './repository/repository.ts';
+import { liveCommands } from './restore/live.ts';
 import { mountCommands } from './restore/mount.ts';
 import { restoreCommands } from './restore/restore.ts';
 import { systemCommands } from './system.ts';
@@ -26,7 +27,7 @@ export function createProgram(version: string): Command {
     .exitOverride();
   vmCommands(program);
   mountCommands(program, backupCommands(program));
-  restoreCommands(program);
+  liveCommands(restoreCommands(program));
   verifyCommands(program);
   jobCommands(program);
   pruneCommands(program);

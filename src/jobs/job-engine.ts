@@ -171,7 +171,8 @@ export class JobEngine {
     const all = [...this.#running.values()];
     for (const running of all) {
       running.interrupted = true;
-      running.abort.abort();
+      // a person's cancel has no reason: work that can be gone on with is kept only then when it was not that
+      running.abort.abort(new SendenseError('INTERRUPTED'));
     }
     await Promise.all(all.map((running) => running.done));
   }

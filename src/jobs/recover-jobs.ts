@@ -1,12 +1,10 @@
-import { rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import type { Clock } from '../base/clock.ts';
-import { syncFolder } from '../base/durable-file.ts';
 import type { Logger } from '../base/logger.ts';
 import { messageOf, SendenseError } from '../base/sendense-error.ts';
 import { runHook } from '../capture/hooks.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Job, JobStep } from '../catalog/jobs.ts';
+import { removePartial } from '../restore/whole-disk/write-file.ts';
 import { recordEnd } from './backup/start-backup.ts';
 import { nextStatus } from './job-state.ts';
 import type { Repositories } from './repository/repositories.ts';
@@ -30,7 +28,7 @@ export async function recoverJobs(deps: RecoverDeps): Promise<number> {
     try {
       if (job.kind === 'backup') await recoverBackup(deps, job);
       else if (job.kind === 'copy') await recoverCopies(deps, job);
-      else if (job.kind === 'restore-disk') await recoverRestore(deps, job);
+      else if (job.kind === 'restore-disk' || job.kind === 'restore-vm') await recoverRestore(deps, job);
       // what others began, the repository itself knows and has settled when it was opened
       else end(deps, job, 'fail');
     } catch (error) {
@@ -102,12 +100,12 @@ async function thaw(
   }
 }
 
+/** Raw and qcow2 are gone on with when the restore is asked for again; of other formats nothing can be used. */
 async function recoverRestore(deps: RecoverDeps, job: Job): Promise<void> {
-  const output = job.request['output'];
-  if (typeof output === 'string') {
-    await rm(`${output}.sendense-partial`, { force: true });
-    await syncFolder(dirname(output)).catch(() => undefined);
-  }
+  const { output, outputs, format } = job.request;
+  if (format !== 'raw' && format !== 'qcow2')
+    for (const path of Array.isArray(outputs) ? outputs : [output])
+      if (typeof path === 'string' && path.startsWith('/')) await removePartial(path);
   end(deps, job, 'fail');
 }
 

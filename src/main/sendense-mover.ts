@@ -1,5 +1,5 @@
 /**
- * Moves one disk into one export, as a process of its own: a hanging source or a crash here never takes the
+ * Moves one disk into one export, or brings a target to a restore point, as a process of its own: a hanging source or a crash here never takes the
  * daemon along. The job comes as a line on stdin, progress goes out as lines on stdout. When stdin closes,
  * nobody wants the result any more.
  */
@@ -12,6 +12,8 @@ import type { MoverMessage, MoverSpec } from '../nbd/mover/mover-spec.ts';
 import { ParentRows } from '../nbd/mover/parent-rows.ts';
 import { RowWriter } from '../nbd/mover/rows.ts';
 import { WrittenMap } from '../nbd/mover/written-map.ts';
+import { patchDisk } from '../nbd/patch/patch-disk.ts';
+import type { PatchSpec } from '../nbd/patch/patch-spec.ts';
 
 const PROGRESS_INTERVAL_MS = 250;
 /** Two hash faster than any disk or socket here delivers. */
@@ -50,16 +52,17 @@ async function main(): Promise<void> {
   const aborter = new AbortController();
   const lines = createInterface({ input: process.stdin });
   process.on('SIGTERM', () => aborter.abort());
-  const spec = await new Promise<MoverSpec>((resolve, reject) => {
-    // written by our own daemon, from the type above
-    lines.once('line', (line) => resolve(JSON.parse(line) as MoverSpec));
+  const spec = await new Promise<MoverSpec | PatchSpec>((resolve, reject) => {
+    // written by our own daemon, from these types
+    lines.once('line', (line) => resolve(JSON.parse(line) as MoverSpec | PatchSpec));
     lines.once('close', () => reject(new Error('no job on stdin')));
   });
   lines.once('close', () => aborter.abort());
   const progress: MoveProgress = { processedBytes: 0, readBytes: 0, writtenBytes: 0, reconnects: 0 };
   const timer = setInterval(() => say({ type: 'progress', progress }), PROGRESS_INTERVAL_MS);
   try {
-    await move(spec, aborter.signal, progress);
+    if ('task' in spec) await patchDisk(spec, progress, aborter.signal);
+    else await move(spec, aborter.signal, progress);
     say({ type: 'done', progress });
   } catch (error) {
     const { code, fields } = toSendenseError(error);

@@ -6,11 +6,13 @@ import { backupRoutes } from '../api/routes/backup-routes.ts';
 import { chainRoutes } from '../api/routes/chain-routes.ts';
 import { copyRoutes } from '../api/routes/copy-routes.ts';
 import { jobRoutes } from '../api/routes/job-routes.ts';
+import { liveRoutes } from '../api/routes/live-routes.ts';
 import { repositoryRoutes } from '../api/routes/repository-routes.ts';
 import { restoreRoutes } from '../api/routes/restore-routes.ts';
 import { type Health, systemRoutes } from '../api/routes/system-routes.ts';
 import { verifyRoutes } from '../api/routes/verify-routes.ts';
 import { vmRoutes } from '../api/routes/vm-routes.ts';
+import { wholeDiskRoutes } from '../api/routes/whole-disk-routes.ts';
 import { createServer } from '../api/server.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { LoadedConfig } from '../base/config/load-config.ts';
@@ -34,6 +36,7 @@ import type { Repository } from '../repository/open-repository.ts';
 import { viewsFolder } from '../repository/verify/chain-views.ts';
 import { sweepMounts } from '../restore/mount/sweep-mounts.ts';
 import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
+import { clearLive, wireLive } from './wire-live.ts';
 import { wireMountd } from './wire-mountd.ts';
 import { wireMounts } from './wire-mounts.ts';
 import { clearExports, wireTools } from './wire-tools.ts';
@@ -66,6 +69,8 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const swept = await sweepMounts({ logger, runFolder: paths.runFolder, work: mountd.work });
   await clearExports(paths);
   await emptyDir(viewsFolder(paths.runFolder));
+  await emptyDir(join(paths.runFolder, 'restore'));
+  await clearLive(paths);
   if (leftovers > 0 || swept.mounts > 0)
     logger.warn({ processes: leftovers, ...swept }, 'cleaned up after a daemon that was killed');
 
@@ -119,6 +124,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     volumesFile: deps.volumesFile,
     vmFolder: deps.vmFolder,
   });
+  const live = wireLive({ catalog, clock, config, logger, paths });
   const { keeper, routeDeps } = wireChains({
     catalog,
     clock,
@@ -178,13 +184,23 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     paths.configFile,
     paths.catalogFile,
   ].map((path) => (path.endsWith('.db') || path.endsWith('.toml') ? join(path, '..') : path));
+  const restoreTools = {
+    logger,
+    stateFolder: join(paths.stateFolder, 'restores'),
+    runFolder: paths.runFolder,
+    moverFile: deps.moverFile,
+    segmentBytes: config.restore.segment_mib * 1024 ** 2,
+  };
+  const restore = { catalog, repositories, locks, engine, ownFolders, restoreTools };
   const app = createServer({ logger, clock, idempotency: catalog.idempotency, version: deps.version }, [
     ...backupRoutes({ backup, catalog, clock, engine, locks, repositories, chainsChanged }),
     ...chainRoutes(routeDeps),
     ...copyRoutes({ ...routeDeps, workFolder: join(paths.runFolder, 'copy') }),
     ...vmRoutes({ catalog, clock, locks, repositories }),
     ...jobRoutes({ engine, jobs: catalog.jobs }),
-    ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, engine, ownFolders }),
+    ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, ownFolders }),
+    ...wholeDiskRoutes(restore),
+    ...liveRoutes({ ...restore, ...live }),
     ...repositoryRoutes({ ...space, engine, repositories, locks }),
     ...verifyRoutes(verify),
     ...systemRoutes({ catalog, loaded, health, examine: () => examine(doctor) }),
@@ -219,7 +235,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     await watch[Symbol.asyncDispose]();
     keeper.close();
     await Promise.all([engine.close(), scrub.stop()]);
-    await mounts.closeAll();
+    await Promise.all([mounts.closeAll(), live.lives.closeAll()]);
     server.closeAllConnections();
     await Promise.all([programs.stop(), mountd.stop()]);
     catalog.events.add({

@@ -11,7 +11,8 @@ export interface Qcow2Node {
   readonly 'force-share'?: boolean;
   readonly cache?: { readonly 'no-flush': boolean };
   readonly file: FileNode;
-  readonly backing: ImageNode | null;
+  /** Absent only for an image that is known to have none. */
+  readonly backing?: ImageNode | null;
 }
 
 export interface RawNode {
@@ -21,8 +22,18 @@ export interface RawNode {
   readonly 'force-share'?: boolean;
   readonly offset?: number;
   readonly size?: number;
-  /** A file, an image of which this is a part, or the name of a node that exists already. */
-  readonly file: FileNode | Qcow2Node | RawNode | NbdNode | string;
+  /** A file, a server, a format whose guest bytes are cut out, or the name of a node that exists already. */
+  readonly file: FileNode | NbdNode | Qcow2Node | RawNode | string;
+}
+
+/** An export of somebody else's NBD server. */
+export interface NbdNode {
+  readonly driver: 'nbd';
+  readonly 'read-only'?: boolean;
+  readonly server:
+    | { readonly type: 'inet'; readonly host: string; readonly port: string }
+    | { readonly type: 'unix'; readonly path: string };
+  readonly export: string;
 }
 
 export interface FileNode {
@@ -31,14 +42,6 @@ export interface FileNode {
   readonly 'read-only'?: boolean;
   readonly discard?: 'unmap';
   readonly 'force-share'?: boolean;
-}
-
-/** What another server shows. */
-export interface NbdNode {
-  readonly driver: 'nbd';
-  readonly 'read-only': boolean;
-  readonly server: { readonly type: 'unix'; readonly path: string };
-  readonly export: string;
 }
 
 export type ImageNode = Qcow2Node | RawNode;
@@ -86,3 +89,17 @@ export function loneLayer(path: string): Qcow2Node {
 export function asFilename(node: ImageNode): string {
   return `json:${JSON.stringify(node)}`;
 }
+
+/** The graph as QEMU's `key.key=value,…`, for options that take no JSON. Commas inside values are doubled. */
+export function asOptions(node: ImageNode): string {
+  const pairs = (value: object, prefix: string): string[] =>
+    Object.entries(value).flatMap(([key, inner]) =>
+      typeof inner === 'object' && inner !== null
+        ? pairs(inner, `${prefix}${key}.`)
+        : [`${prefix}${key}=${optionText(inner)}`],
+    );
+  return pairs(node, '').join(',');
+}
+
+const optionText = (value: unknown): string =>
+  typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value).replaceAll(',', ',,');

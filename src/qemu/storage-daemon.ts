@@ -30,6 +30,12 @@ interface StorageDaemonDeps {
   readonly logger: Logger;
   /** Folder for its sockets and log; made when absent. */
   readonly folder: string;
+  /** Where NBD is served; default: the unix socket in the folder. As the option --nbd-server takes it. */
+  readonly nbdServer?: string;
+  /** Objects that it needs, as in `tls-creds-psk,…`. */
+  readonly objects?: readonly string[];
+  /** Told each time it serves, also after a restart. */
+  readonly onServing?: () => Promise<void>;
   /** Told after the process died and everything was opened anew. */
   readonly onRestart?: (outcome: string) => void;
 }
@@ -81,11 +87,20 @@ export class StorageDaemon implements AsyncDisposable {
     });
   }
 
-  /** Ends all exports of the image, flushes and closes it. Repeating it is fine. */
-  closeImage(name: string): Promise<void> {
+  /**
+   * Ends all exports of the image, flushes and closes it. Repeating it is fine.
+   * @param onlyIdle leave everything as it is when a client is connected
+   * @throws QMP_FAILED, with `onlyIdle` while it is in use
+   */
+  closeImage(name: string, { onlyIdle = false } = {}): Promise<void> {
     return this.#serial(async () => {
       const image = this.#images.get(name);
       if (!image) return;
+      if (onlyIdle)
+        for (const [exportId, view] of image.exports) {
+          await this.#removeExport(exportId, view, 'safe');
+          image.exports.delete(exportId);
+        }
       // forgotten first: a restart in the middle of this must not open it again
       this.#images.delete(name);
       for (const [exportId, view] of image.exports) await this.#removeExport(exportId, view);
@@ -125,8 +140,9 @@ export class StorageDaemon implements AsyncDisposable {
         `socket,path=${escapeComma(monitorSocket)},server=on,wait=off,id=monitor`,
         '--monitor',
         'chardev=monitor',
+        ...(this.#deps.objects ?? []).flatMap((object) => ['--object', object]),
         '--nbd-server',
-        `addr.type=unix,addr.path=${escapeComma(this.nbdSocket)},max-connections=0`,
+        `${this.#deps.nbdServer ?? `addr.type=unix,addr.path=${escapeComma(this.nbdSocket)}`},max-connections=0`,
       ],
       {
         logFile: join(folder, 'qsd.log'),
@@ -142,6 +158,7 @@ export class StorageDaemon implements AsyncDisposable {
     this.#process = daemon;
     this.#monitor = monitor[0] ?? null;
     void daemon.exited.then((outcome) => this.#restartAfter(daemon, outcome));
+    await this.#deps.onServing?.();
   }
 
   async #restartAfter(daemon: RunningDaemon, outcome: string): Promise<void> {
@@ -203,12 +220,12 @@ export class StorageDaemon implements AsyncDisposable {
     await checkFuse(view.mountpoint);
   }
 
-  async #removeExport(id: string, view: ExportView): Promise<void> {
+  async #removeExport(id: string, view: ExportView, mode: 'hard' | 'safe' = 'hard'): Promise<void> {
     const monitor = this.#monitor;
     if (!monitor) return;
     const deleted = monitor.waitForEvent('BLOCK_EXPORT_DELETED', 'id', id, EXPORT_DELETE_TIMEOUT_MS);
     deleted.catch(() => undefined);
-    await this.#execute('block-export-del', { id, mode: 'hard' });
+    await this.#execute('block-export-del', { id, mode });
     await deleted;
     await clearMountpoint(view);
   }
@@ -220,7 +237,7 @@ export class StorageDaemon implements AsyncDisposable {
 }
 
 /** QEMU's key=value syntax doubles commas inside values. */
-const escapeComma = (text: string) => text.replaceAll(',', ',,');
+export const escapeComma = (text: string) => text.replaceAll(',', ',,');
 
 /** Writes would land in the ordinary file below if FUSE were not there. */
 async function checkFuse(mountpoint: string): Promise<void> {

@@ -59,7 +59,10 @@ describe('the command line', () => {
       [['backup', 'start', '--vm', 'm', '--type', 'ful'], 'full, incremental, differential'],
       [['backup', 'list', '--status', 'done'], 'pending, running, completed, failed, cancelled'],
       [['job', 'list', '--status', 'done'], 'pending, running, completed, failed, cancelled'],
-      [['restore', 'disk', '--backup-id', backupId, '--output', file('out'), '--as', 'vmdk'], 'raw, qcow2'],
+      [
+        ['restore', 'disk', '--backup-id', backupId, '--output', file('out'), '--as', 'vdi'],
+        'raw, qcow2, vmdk, vhdx',
+      ],
       [['vm', 'list', '-o', 'xml'], 'table, json, yaml, name'],
       [['vm', 'add', 'web1'], 'sendense-ctl vm add web1 --disk /srv/web1.img'],
     ] as const) {

@@ -3,13 +3,29 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { pino } from 'pino';
 import { expect, test } from 'vitest';
-import { type RestoreDiskRequest, restoreDisk } from '../../src/restore/restore-disk.ts';
-import { Bench, sha256, tool } from './restore-fixtures.ts';
+import { restoreDisk as restoreWith } from '../../src/restore/whole-disk/restore-disk.ts';
+import type { RestoreDiskRequest } from '../../src/restore/whole-disk/restore-request.ts';
+import { Bench, MIB, sha256, tool } from './restore-fixtures.ts';
+
+/** These tests make files only: no storage daemon, no mover. */
+const restoreDisk = (request: RestoreDiskRequest) =>
+  restoreWith(
+    {
+      logger: pino({ level: 'fatal' }),
+      stateFolder: '/nonexistent',
+      runFolder: '/nonexistent',
+      moverFile: '/nonexistent',
+      segmentBytes: 32 * MIB,
+    },
+    request,
+  );
 
 /** Two restore points of one disk, and the raw bytes that the newer must give. */
 function makeChain(bench: Bench) {
@@ -30,15 +46,26 @@ function makeChain(bench: Bench) {
   return { image, chain: [bench.incremental(image, full, 'inc.qcow2'), full] };
 }
 
+const pointOf = (chain: string[]) => ({
+  backupId: 'backup-a',
+  diskIndex: 0,
+  key: chain.join(),
+  chain,
+  soundRows: async () => [],
+});
+
 const asked = (
   chain: string[],
   output: string,
   changes: Partial<RestoreDiskRequest> = {},
 ): RestoreDiskRequest => ({
-  chain,
+  point: pointOf(chain),
   output,
   format: 'raw',
   overwrite: false,
+  differential: false,
+  resume: 'auto',
+  keepPartial: false,
   forbidden: [],
   onProgress: () => undefined,
   signal: new AbortController().signal,
@@ -51,7 +78,9 @@ test('raw and qcow2 are the disk, byte by byte', async () => {
   const before = chain.map(sha256);
   const fractions: number[] = [];
   await restoreDisk(
-    asked(chain, bench.path('out.raw'), { onProgress: (fraction) => void fractions.push(fraction) }),
+    asked(chain, bench.path('out.raw'), {
+      onProgress: ({ processedBytes }) => void fractions.push(processedBytes / (96 * MIB)),
+    }),
   );
   tool('cmp', image, bench.path('out.raw'));
   expect(fractions.at(-1)).toBe(1);
@@ -67,6 +96,21 @@ test('raw and qcow2 are the disk, byte by byte', async () => {
   expect(chain.map(sha256)).toEqual(before);
   expect(readdirSync(bench.folder).filter((name) => name.includes('partial'))).toEqual([]);
 });
+
+test.each(['vmdk', 'vhdx'] as const)(
+  '%s is the disk, also with a size that is no round number',
+  async (format) => {
+    await using bench = new Bench();
+    const image = bench.path('odd.img');
+    tool('truncate', '-s', String(24 * MIB + 512 * 7), image);
+    tool('dd', 'if=/dev/urandom', `of=${image}`, 'bs=1M', 'count=9', 'seek=5', 'conv=notrunc', 'status=none');
+    const output = bench.path(`out.${format}`);
+    await restoreDisk(asked([bench.full(image)], output, { format }));
+    expect(tool('qemu-img', 'compare', '-f', 'raw', '-F', format, image, output)).toMatch(/identical/);
+    expect(readFileSync(output, 'latin1')).not.toContain('sendense-partial');
+    expect(readdirSync(bench.folder).filter((name) => name.includes('partial'))).toEqual([]);
+  },
+);
 
 test('where it must not write', async () => {
   await using bench = new Bench();
@@ -130,10 +174,69 @@ test('cancelled, damaged, full: the old file stays and no part of a new one', as
   mkdirSync(bench.path('small'));
   tool('mount', '-t', 'tmpfs', '-o', 'size=8m', 'none', bench.path('small'));
   await expect(restoreDisk(asked(chain, bench.path('small/out')))).rejects.toMatchObject({
-    code: 'DISK_FULL',
+    code: 'OUTPUT_SPACE',
+    fields: { available_bytes: 8 * MIB },
   });
   expect(readdirSync(bench.path('small'))).toEqual([]);
   const twice = ['x', 'x'].map((name) => restoreDisk(asked(chain, bench.path(name))));
   const outcomes = (await Promise.allSettled(twice)).map(({ status }) => status).sort();
   expect(outcomes).toEqual(['fulfilled', 'rejected']);
+});
+
+test.each(['raw', 'qcow2'] as const)(
+  '%s: no space left halfway, then it goes on from there',
+  async (format) => {
+    await using bench = new Bench();
+    const { image, chain } = makeChain(bench);
+    mkdirSync(bench.path('small'));
+    tool('mount', '-t', 'tmpfs', '-o', 'size=40m', 'none', bench.path('small'));
+    const output = bench.path('small/out');
+    let isFull = false;
+    const fill = () => {
+      if (isFull) return;
+      isFull = true;
+      // all that is left, whatever the copy has taken already
+      try {
+        tool('dd', 'if=/dev/zero', `of=${bench.path('small/other')}`, 'bs=1M', 'status=none');
+      } catch {
+        // it is full now
+      }
+    };
+    const full = asked(chain, output, {
+      format,
+      onProgress: () => {
+        const journal = readFileSync(`${output}.sendense-partial.json`, 'utf8');
+        if ((JSON.parse(journal) as { done_bytes: number }).done_bytes === 32 * MIB) fill();
+      },
+    });
+    await expect(restoreDisk(full)).rejects.toMatchObject({ code: 'DISK_FULL' });
+    expect(isFull).toBe(true);
+    rmSync(bench.path('small/other'));
+    const other = asked([chain[1] ?? ''], output, { format, resume: 'required' });
+    await expect(restoreDisk(other)).rejects.toMatchObject({ code: 'RESUME_NOTHING' });
+    const outcome = await restoreDisk(asked(chain, output, { format, resume: 'required' }));
+    expect(outcome.resumedAtBytes).toBe(32 * MIB);
+    expect(tool('qemu-img', 'compare', '-f', 'raw', '-F', format, image, output)).toMatch(/identical/);
+    expect(readdirSync(bench.path('small'))).toEqual(['out']);
+  },
+);
+
+test('a partial of another restore point is never used', async () => {
+  await using bench = new Bench();
+  const { image, chain } = makeChain(bench);
+  const older = chain.slice(1);
+  const output = bench.path('out');
+  const aborter = new AbortController();
+  const broken = asked(older, output, {
+    keepPartial: true,
+    signal: aborter.signal,
+    onProgress: ({ processedBytes }) => {
+      if (processedBytes > 32 * MIB) aborter.abort();
+    },
+  });
+  await expect(restoreDisk(broken)).rejects.toMatchObject({ code: 'CANCELLED' });
+  expect(readdirSync(bench.folder)).toContain('out.sendense-partial');
+  const outcome = await restoreDisk(asked(chain, output));
+  expect(outcome.resumedAtBytes).toBeNull();
+  tool('cmp', image, output);
 });

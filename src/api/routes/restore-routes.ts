@@ -3,15 +3,13 @@ import type { Request, Response } from 'express';
 import { z } from 'zod';
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
 import { type MountDeps, openRestoreMount } from '../../jobs/restore/open-restore-mount.ts';
-import { type RestoreDeps, startRestoreDisk } from '../../jobs/restore/start-restore-disk.ts';
 import { type DirectoryDownload, type FileDownload, openDownload } from '../../restore/browse/download.ts';
 import { listFiles } from '../../restore/browse/list-files.ts';
 import { parseRange } from '../../restore/browse/range.ts';
 import { mountModes } from '../../restore/mount/mount-mode.ts';
 import type { MountSession } from '../../restore/mount/mount-session.ts';
 import { defineRoute, type Route, streamed } from '../route.ts';
-import { backupRef, id, jobAnswer, limit, path } from '../schemas.ts';
-import { jobView } from '../views.ts';
+import { backupRef, id, limit, path } from '../schemas.ts';
 
 const tag = 'restore';
 const mountParams = z.object({ mount_id: id });
@@ -39,7 +37,7 @@ const mountView = (session: MountSession) => ({
   expiresAt: session.expiresAt.toISOString(),
 });
 
-export function restoreRoutes(deps: MountDeps & RestoreDeps): Route[] {
+export function restoreRoutes(deps: MountDeps): Route[] {
   const { mounts, catalog } = deps;
   return [
     defineRoute({
@@ -76,32 +74,6 @@ export function restoreRoutes(deps: MountDeps & RestoreDeps): Route[] {
       summary: 'All open mounts',
       answer: z.object({ mounts: z.array(mountAnswer) }),
       handle: async () => ({ mounts: mounts.list().map(mountView) }),
-    }),
-    defineRoute({
-      method: 'post',
-      path: '/restore/disk',
-      tag,
-      status: 202,
-      summary: 'Write one disk of a restore point to a file',
-      answer: jobAnswer,
-      body: z.strictObject({
-        backup_id: backupRef,
-        // not coerced as in a query: null, [] and true are no disks
-        disk: z.number().int().min(0).max(9999).default(0),
-        output: path,
-        format: z.enum(['raw', 'qcow2']).default('raw'),
-        overwrite: z.boolean().default(false),
-      }),
-      handle: async ({ body }) =>
-        jobView(
-          await startRestoreDisk(deps, {
-            backup: body.backup_id,
-            diskIndex: body.disk,
-            output: body.output,
-            format: body.format,
-            overwrite: body.overwrite,
-          }),
-        ),
     }),
     defineRoute({
       method: 'get',

@@ -50,4 +50,18 @@ export const configDefaults = {
     /** A hostile file system could make journal replay write without end; honest ones write some MiB. */
     overlay_limit_bytes: 1024 * 1024 * 1024,
   },
+  restore: {
+    /** An interrupted restore goes on from the last such point: minutes at most; smaller pieces cost a program start each. */
+    segment_mib: 4096,
+  },
+  live: {
+    /** Long enough to look into a machine, short enough that a forgotten export does not hold its backup for ever. */
+    expires_s: 4 * 3600,
+    /** Each is a storage daemon of about 25 MiB. */
+    max: 16,
+    /** What clients may write to one export before they get ENOSPC. */
+    overlay_limit_bytes: 20 * 1024 * 1024 * 1024,
+    /** Only this machine; any other address needs TLS, which is then always on. */
+    tcp_address: '127.0.0.1',
+  },
 } as const;

@@ -61,6 +61,17 @@ export const configSchema = z.strictObject({
       overlay_limit_bytes: z.number().int().min(1).default(d.mounts.overlay_limit_bytes),
     })
     .prefault({}),
+  restore: z
+    .strictObject({ segment_mib: z.number().int().min(1).max(1_048_576).default(d.restore.segment_mib) })
+    .prefault({}),
+  live: z
+    .strictObject({
+      expires_s: seconds.max(30 * 86_400).default(d.live.expires_s),
+      max: z.number().int().min(1).max(256).default(d.live.max),
+      overlay_limit_bytes: z.number().int().min(1).default(d.live.overlay_limit_bytes),
+      tcp_address: z.union([z.ipv4(), z.ipv6()]).default(d.live.tcp_address),
+    })
+    .prefault({}),
 });
 
 export type Config = z.infer<typeof configSchema>;

@@ -67,6 +67,51 @@ export const restoreCodes = {
     'The output "{path}" cannot be used: {detail}',
     'Give the absolute path of a new file in an existing folder.',
   ),
+  OUTPUT_TOO_SMALL: user(
+    409,
+    13,
+    '"{path}" has {size} bytes, the disk needs {needed}.',
+    'Take a target of at least that size.',
+  ),
+  OUTPUT_IN_USE: busy('"{path}" is in use: {detail}', 'Unmount it and stop what uses it, then try again.'),
+  OUTPUT_SPACE: environment(
+    'The disk needs {needed} in {path}, {available} are free.',
+    'Free space there, or restore to another file system.',
+    true,
+    507,
+  ),
+  OUTPUT_UNCONFIRMED: user(
+    409,
+    13,
+    '"{path}" would be overwritten. There is now: {contents}',
+    'If that may go: --yes --confirm-device {path}',
+  ),
+  LIVE_UNKNOWN: user(
+    404,
+    10,
+    'No live export has the id "{live}".',
+    'List them with `sendense-ctl restore live list`; expired ones are removed by themselves.',
+  ),
+  LIVE_BUSY: busy(
+    'The live export {live} is in use: {detail}',
+    'Disconnect its clients and try again, or cut them off with --disconnect.',
+  ),
+  LIVE_READ_ONLY: user(
+    409,
+    13,
+    'The live export {live} is read-only: there is nothing in it that the backup has not.',
+    'Write the disk out with `sendense-ctl restore disk --backup-id {backup} --output FILE`.',
+  ),
+  RESUME_NOTHING: user(
+    409,
+    13,
+    'There is no interrupted restore of this disk to "{target}" to go on with.',
+    'Leave --resume out to begin anew.',
+  ),
+  TARGET_FAILED: environment(
+    'The target {target} cannot be read or written: {detail}',
+    'Look at the device or server. What was written is neither the old disk nor the new one; give the same command again.',
+  ),
   DISK_FULL: environment(
     'No space is left for {path}.',
     'Free space on that file system and try again.',

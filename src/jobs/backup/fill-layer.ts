@@ -3,13 +3,13 @@ import type { SnapshotDisk } from '../../capture/source.ts';
 import type { ExportBackend } from '../../nbd/exports/export-backend.ts';
 import { exportNameFor } from '../../nbd/exports/export-name.ts';
 import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
+import { runMover } from '../../nbd/mover/run-mover.ts';
 import { createLayer } from '../../qemu/qemu-img.ts';
 import { claimLayer } from '../../repository/layers/claim-layer.ts';
 import { discardLayer } from '../../repository/layers/seal-layer.ts';
 import { type LayerFiles, layerFiles, layerStem, layout } from '../../repository/layout.ts';
 import type { JobContext } from '../job-engine.ts';
 import type { DiskPlan } from './plan-disk.ts';
-import { runMover } from './run-mover.ts';
 
 export interface FillRequest {
   readonly contextId: string;

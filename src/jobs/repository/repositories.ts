@@ -62,6 +62,9 @@ const FIRST_PATIENCE_MS = 5_000;
 /** A look that hangs on storage that does not answer is not waited for. */
 const CLOSE_MS = 10_000;
 
+/** Kinds of jobs that leave no half-changed layer of others behind. */
+const changesNoLayers: ReadonlySet<string> = new Set(['backup', 'restore-disk', 'restore-vm', 'keep-live']);
+
 /** The repositories of this daemon, open and away. */
 export class Repositories {
   readonly #deps: RepositoriesDeps;
@@ -313,7 +316,7 @@ export class Repositories {
     const unfinished = this.#deps.catalog.jobs.unfinished();
     return new Set(
       unfinished
-        .filter(({ kind }) => kind !== 'backup' && kind !== 'restore-disk')
+        .filter(({ kind }) => !changesNoLayers.has(kind))
         .map(({ request }) => String(request['context_id'] ?? '')),
     );
   }

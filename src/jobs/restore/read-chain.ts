@@ -1,7 +1,8 @@
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Backup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import { layerChain } from '../../repository/layers/layer-chain.ts';
+import { type ChainLayer, layerChain } from '../../repository/layers/layer-chain.ts';
+import { digestFile } from '../../repository/layers/seal-layer.ts';
 import { confirmRepository } from '../../repository/open-repository.ts';
 import type { Repositories } from '../repository/repositories.ts';
 
@@ -9,6 +10,11 @@ export interface ReadableDisk {
   readonly diskIndex: number;
   /** Absolute paths of the layers, newest first, the full last; each was checked. */
   readonly chain: readonly string[];
+  /**
+   * Row files of the same layers, when every one is as it was sealed; else none. Read only when it is called: it
+   * digests them.
+   */
+  readonly soundRows: () => Promise<readonly string[]>;
 }
 
 /**
@@ -34,7 +40,20 @@ export async function readableDisks(
   return await Promise.all(
     disks.map(async (disk) => {
       const layers = await layerChain(root, vm.vmUuid, disk.diskIndex, disk.layer);
-      return { diskIndex: disk.diskIndex, chain: layers.map((layer) => layer.image) };
+      return {
+        diskIndex: disk.diskIndex,
+        chain: layers.map((layer) => layer.image),
+        soundRows: () => soundRows(layers),
+      };
     }),
   );
+}
+
+async function soundRows(layers: readonly ChainLayer[]): Promise<readonly string[]> {
+  for (const { rows, sidecar } of layers) {
+    // while a layer takes another one in, its rows say little
+    if (sidecar.absorbing !== undefined) return [];
+    if ((await digestFile(rows).catch(() => null)) !== sidecar.rows_b3) return [];
+  }
+  return layers.map(({ rows }) => rows);
 }

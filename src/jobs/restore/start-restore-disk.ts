@@ -1,25 +1,23 @@
-import { SendenseError } from '../../base/sendense-error.ts';
-import type { Catalog } from '../../catalog/catalog.ts';
+import { hasCode, SendenseError } from '../../base/sendense-error.ts';
+import type { Backup } from '../../catalog/backups.ts';
 import type { Job } from '../../catalog/jobs.ts';
 import type { OutputFormat } from '../../qemu/qemu-img.ts';
-import { checkOutputPath } from '../../restore/output-path.ts';
-import { restoreDisk } from '../../restore/restore-disk.ts';
+import { holdBlockDevice, namesOf } from '../../restore/whole-disk/block-device.ts';
+import { restoreDisk } from '../../restore/whole-disk/restore-disk.ts';
+import { journalPath, readJournal } from '../../restore/whole-disk/restore-journal.ts';
+import type { ResumeRule } from '../../restore/whole-disk/restore-request.ts';
+import { checkTargetSize, resolveTarget, type WholeDiskTarget } from '../../restore/whole-disk/target.ts';
 import { TransferProgress } from '../backup/transfer-progress.ts';
 import { endOf } from '../end-of-job.ts';
 import { findCompleted } from '../find-backup.ts';
-import type { JobEngine } from '../job-engine.ts';
-import type { Repositories } from '../repository/repositories.ts';
-import { chainResource, type ResourceLocks } from '../resource-locks.ts';
 import { readableDisks } from './read-chain.ts';
-
-export interface RestoreDeps {
-  readonly catalog: Catalog;
-  readonly engine: JobEngine;
-  readonly locks: ResourceLocks;
-  readonly repositories: Repositories;
-  /** Folders of the appliance itself, never an output. */
-  readonly ownFolders: readonly string[];
-}
+import {
+  forbiddenPlaces,
+  type RestoreDeps,
+  restoreLocks,
+  restorePointOf,
+  sizeOfDisk,
+} from './restore-deps.ts';
 
 export interface RestoreDiskOrder {
   readonly backup: string;
@@ -27,66 +25,99 @@ export interface RestoreDiskOrder {
   readonly output: string;
   readonly format: OutputFormat;
   readonly overwrite: boolean;
+  readonly differential: boolean;
+  readonly resume: ResumeRule;
+  readonly keepPartial: boolean;
+  /** For a device or an NBD export: the output once more. */
+  readonly confirmDevice: string | null;
+}
+
+/** What a restore would do, before anybody decides. */
+export interface RestorePlan {
+  readonly backupId: string;
+  readonly kind: WholeDiskTarget['kind'];
+  readonly path: string;
+  readonly diskBytes: number;
+  /** Null for a new file. */
+  readonly targetBytes: number | null;
+  readonly model: string | null;
+  readonly contents: readonly string[];
+  /** A restore to this target did not end; null: there is none. */
+  readonly interrupted: { readonly backupId: string; readonly doneBytes: number } | null;
+}
+
+type Placed = Pick<RestoreDiskOrder, 'backup' | 'diskIndex' | 'output' | 'overwrite' | 'differential'>;
+
+/** Changes nothing. @throws OUTPUT_…, TARGET_FAILED, BACKUP_UNKNOWN, BACKUP_NOT_COMPLETE */
+export async function planRestoreDisk(deps: RestoreDeps, order: Placed): Promise<RestorePlan> {
+  const { target, backup } = await place(deps, order);
+  const device = target.kind === 'device' ? target.device : null;
+  const journal = await readJournal(
+    target.kind === 'file'
+      ? journalPath[order.differential ? 'ofFileInPlace' : 'ofPartial'](target.path)
+      : journalPath.ofRemote(deps.restoreTools.stateFolder, target.path),
+  );
+  return {
+    backupId: backup.id,
+    kind: target.kind,
+    path: target.path,
+    diskBytes: sizeOfDisk(backup, order.diskIndex),
+    targetBytes: target.kind === 'nbd' ? target.sizeBytes : (device?.sizeBytes ?? null),
+    model: device?.model ?? null,
+    contents: device?.contents ?? [],
+    interrupted: journal === null ? null : { backupId: journal.backup_id, doneBytes: journal.done_bytes },
+  };
+}
+
+async function place(deps: RestoreDeps, order: Placed): Promise<{ target: WholeDiskTarget; backup: Backup }> {
+  const { output, overwrite, differential } = order;
+  const forbidden = forbiddenPlaces(deps);
+  const target = await resolveTarget(output, { overwrite, forbidden, isInPlace: differential });
+  return { target, backup: findCompleted(deps.catalog, order.backup) };
 }
 
 /**
- * Starts writing one disk of a restore point to a file.
- * @throws OUTPUT_INVALID, OUTPUT_EXISTS, BACKUP_UNKNOWN, BACKUP_NOT_COMPLETE, DISK_UNKNOWN, LAYER_…, BACKUP_BUSY, DISK_BUSY
+ * Starts writing one disk of a restore point to a file, a block device or an NBD export.
+ * @throws OUTPUT_…, TARGET_FAILED, BACKUP_UNKNOWN, BACKUP_NOT_COMPLETE, DISK_UNKNOWN, LAYER_…, BACKUP_BUSY, DISK_BUSY
  */
 export async function startRestoreDisk(deps: RestoreDeps, order: RestoreDiskOrder): Promise<Job> {
-  const rules = {
-    overwrite: order.overwrite,
-    forbidden: [...deps.ownFolders, ...deps.repositories.all().map((repository) => repository.root)],
-  };
-  const output = await checkOutputPath(order.output, rules);
-  const backup = findCompleted(deps.catalog, order.backup);
+  const { diskIndex, output, format, differential } = order;
+  const { target, backup } = await place(deps, order);
+  const sizeBytes = sizeOfDisk(backup, diskIndex);
+  const names = target.kind === 'device' ? await namesOf(target.device) : [target.path];
   const jobId = deps.engine.newId();
-  const release = await deps.locks.acquireSoon(jobId, [
-    {
-      resource: chainResource(backup.repositoryId, backup.contextId),
-      exclusive: false,
-      busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: backup.id, holder }),
-    },
-    {
-      resource: `backup:${backup.id}`,
-      exclusive: false,
-      busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: backup.id, holder }),
-    },
-    // a disk that is being backed up must not be overwritten meanwhile
-    {
-      resource: `disk:${output}`,
-      exclusive: true,
-      busy: (holder) => new SendenseError('DISK_BUSY', { path: output, holder }),
-    },
-  ]);
+  const release = await deps.locks.acquireSoon(jobId, restoreLocks(backup, names));
   try {
-    const [disk] = await readableDisks(deps, backup, order.diskIndex);
-    const sizeBytes =
-      backup.disks.find((candidate) => candidate.diskIndex === order.diskIndex)?.sizeBytes ?? 0;
+    const [disk] = await readableDisks(deps, backup, diskIndex);
+    if (disk === undefined) throw new SendenseError('INTERNAL', { detail: 'no disk' });
+    await checkBefore(order, target, sizeBytes);
     return deps.engine.submit(jobId, {
       kind: 'restore-disk',
       vmName: backup.vmName,
       backupId: backup.id,
-      request: { disk_index: order.diskIndex, output, format: order.format },
+      request: { disk_index: diskIndex, output, format, differential },
       run: async (context) => {
         context.setPhase('restoring');
         const progress = new TransferProgress(sizeBytes, Date.now());
-        await restoreDisk({
-          chain: disk?.chain ?? [],
-          output,
-          format: order.format,
-          ...rules,
-          onProgress: (fraction) => {
-            const bytes = Math.round(fraction * sizeBytes);
-            progress.update({ processedBytes: bytes, readBytes: bytes, writtenBytes: bytes, reconnects: 0 });
+        const outcome = await restoreDisk(deps.restoreTools, {
+          ...order,
+          point: restorePointOf(backup, disk),
+          forbidden: forbiddenPlaces(deps),
+          onProgress: (moved) => {
+            progress.update({ ...moved, reconnects: 0 });
             context.setProgress(progress.report(Date.now()));
           },
           signal: context.signal,
+        }).catch((error: unknown) => {
+          const isChanged = target.kind !== 'file' || differential;
+          if (isChanged && !hasCode(error, ...refusals)) context.warn(incomplete(output, backup.id));
+          throw error;
         });
+        context.setResult({ ...outcome, output });
       },
       ended: (job) => {
         release();
-        const what = `disk ${order.diskIndex} of ${backup.id}`;
+        const what = `disk ${diskIndex} of ${backup.id}`;
         deps.catalog.events.add({
           ...endOf(job, 'restore', {
             completed: `D${what.slice(1)} was restored to ${output}.`,
@@ -102,4 +133,36 @@ export async function startRestoreDisk(deps: RestoreDeps, order: RestoreDiskOrde
     release();
     throw error;
   }
+}
+
+/** Errors from before the first byte is written. */
+const refusals = [
+  'OUTPUT_INVALID',
+  'OUTPUT_EXISTS',
+  'OUTPUT_IN_USE',
+  'OUTPUT_TOO_SMALL',
+  'RESUME_NOTHING',
+] as const;
+
+const incomplete = (output: string, backupId: string) =>
+  `${output} is incomplete: part of it is ${backupId}, part what it was before. Give the same command again.`;
+
+/** So that nobody waits for a job to be told what is known already. */
+async function checkBefore(
+  order: RestoreDiskOrder,
+  target: WholeDiskTarget,
+  sizeBytes: number,
+): Promise<void> {
+  if (target.kind === 'file') return;
+  checkTargetSize(target, target.kind === 'nbd' ? target.sizeBytes : target.device.sizeBytes, sizeBytes);
+  if (target.kind === 'device') await (await holdBlockDevice(target.device)).close();
+  if (order.confirmDevice === order.output) return;
+  const contents =
+    target.kind === 'nbd'
+      ? 'nobody here knows what'
+      : [target.device.model, ...target.device.contents].filter((text) => text !== null).join('; ');
+  throw new SendenseError('OUTPUT_UNCONFIRMED', {
+    path: order.output,
+    contents: contents === '' ? 'nothing that is known' : contents,
+  });
 }

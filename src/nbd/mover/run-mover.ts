@@ -1,13 +1,14 @@
 import { createInterface } from 'node:readline';
 import { runPiped } from '../../base/process.ts';
 import { isErrorCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
-import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
-import type { MoverMessage, MoverSpec } from '../../nbd/mover/mover-spec.ts';
+import type { PatchSpec } from '../patch/patch-spec.ts';
+import type { MoveProgress } from './move-disk.ts';
+import type { MoverMessage, MoverSpec } from './mover-spec.ts';
 
 interface MoverRun {
   /** The program `sendense-mover`. */
   readonly moverFile: string;
-  readonly spec: MoverSpec;
+  readonly spec: MoverSpec | PatchSpec;
   readonly onProgress: (progress: MoveProgress) => void;
   readonly signal: AbortSignal;
 }
