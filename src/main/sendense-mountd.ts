@@ -6,6 +6,7 @@ import { homePaths } from '../base/home-paths.ts';
 import { createLogger } from '../base/logger.ts';
 import { toSendenseError } from '../base/sendense-error.ts';
 import { serveWork } from '../mountd/serve.ts';
+import { holdBase } from '../mountd/work/base-folder.ts';
 import { localWork } from '../mountd/work/local-work.ts';
 
 async function main(): Promise<void> {
@@ -28,6 +29,8 @@ async function main(): Promise<void> {
   const paths = homePaths(options.home ?? process.env['SENDENSE_HOME'] ?? null);
   const { uid, gid } = statSync(paths.runFolder);
   const logger = createLogger('info');
+  // before anybody else makes it
+  await (await holdBase(paths.mountFolder, gid))[Symbol.asyncDispose]();
   const stop = await serveWork({
     work: localWork({
       baseFolder: paths.mountFolder,

@@ -1,7 +1,6 @@
-import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
-import { createServer as createHttpServer, type Server } from 'node:http';
+import { rm, writeFile } from 'node:fs/promises';
+import { createServer as createHttpServer } from 'node:http';
 import { join } from 'node:path';
-import { emptyDir } from 'fs-extra/esm';
 import { backupRoutes } from '../api/routes/backup-routes.ts';
 import { chainRoutes } from '../api/routes/chain-routes.ts';
 import { copyRoutes } from '../api/routes/copy-routes.ts';
@@ -16,10 +15,8 @@ import { wholeDiskRoutes } from '../api/routes/whole-disk-routes.ts';
 import { createServer } from '../api/server.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { LoadedConfig } from '../base/config/load-config.ts';
-import { type HomePaths, MAX_SOCKET_PATH_BYTES } from '../base/home-paths.ts';
+import type { HomePaths } from '../base/home-paths.ts';
 import type { Logger } from '../base/logger.ts';
-import { endOwnedProcesses } from '../base/owned-processes.ts';
-import { SendenseError } from '../base/sendense-error.ts';
 import { imageSource } from '../capture/image/image-source.ts';
 import { createCatalog } from '../catalog/catalog.ts';
 import { type DoctorDeps, examine } from '../jobs/doctor/examine.ts';
@@ -33,13 +30,12 @@ import { ResourceLocks } from '../jobs/resource-locks.ts';
 import { Scrub } from '../jobs/verify/scrub.ts';
 import { probeToolVersions, versionText } from '../qemu/tool-versions.ts';
 import type { Repository } from '../repository/open-repository.ts';
-import { viewsFolder } from '../repository/verify/chain-views.ts';
-import { sweepMounts } from '../restore/mount/sweep-mounts.ts';
+import { cleanUpHome } from './clean-up-home.ts';
+import { checkSocketLengths, listen } from './home-socket.ts';
 import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
-import { clearLive, wireLive } from './wire-live.ts';
-import { wireMountd } from './wire-mountd.ts';
+import { wireLive } from './wire-live.ts';
 import { wireMounts } from './wire-mounts.ts';
-import { clearExports, wireTools } from './wire-tools.ts';
+import { wireTools } from './wire-tools.ts';
 
 interface ApplianceDeps {
   readonly paths: HomePaths;
@@ -62,17 +58,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const { config } = loaded;
   const clock = deps.clock ?? systemClock;
   checkSocketLengths(paths);
-  await mkdir(paths.runFolder, { recursive: true, mode: 0o750 });
-  await mkdir(paths.mountFolder, { recursive: true, mode: 0o750 });
-  const leftovers = await endOwnedProcesses(deps.ownerId);
-  const mountd = await wireMountd({ logger, paths, mountdFile: deps.mountdFile });
-  const swept = await sweepMounts({ logger, runFolder: paths.runFolder, work: mountd.work });
-  await clearExports(paths);
-  await emptyDir(viewsFolder(paths.runFolder));
-  await emptyDir(join(paths.runFolder, 'restore'));
-  await clearLive(paths);
-  if (leftovers > 0 || swept.mounts > 0)
-    logger.warn({ processes: leftovers, ...swept }, 'cleaned up after a daemon that was killed');
+  const mountd = await cleanUpHome(deps);
 
   const catalog = createCatalog(paths.catalogFile, clock, logger);
   catalog.mounts.closeLeftovers(clock.now());
@@ -168,6 +154,8 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     clock,
     config,
     repositories,
+    hasMountd: mountd.hasPrivileges,
+    vmFolder: deps.vmFolder,
     tools: () => ({
       versions: tools,
       areStarted: programs.areReady() || programs.failure() !== null,
@@ -251,22 +239,4 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     await rm(join(paths.runFolder, 'sendensed.pid'), { force: true });
   };
   return { stop };
-}
-
-/** The kernel cuts off longer names without a word. */
-function checkSocketLengths(paths: HomePaths): void {
-  const longest = join(paths.runFolder, 'mounts', 'mount-0123456789ab', 'v', 'qsd-nbd.sock');
-  if (Buffer.byteLength(longest) <= MAX_SOCKET_PATH_BYTES) return;
-  throw new SendenseError('CONFIG_INVALID', {
-    detail: `the home ${paths.home} is too long: its sockets would have more than ${MAX_SOCKET_PATH_BYTES} characters`,
-  });
-}
-
-async function listen(server: Server, socketFile: string): Promise<void> {
-  await rm(socketFile, { force: true }); // the home is locked, so nobody listens there
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(socketFile, resolve);
-  });
-  await chmod(socketFile, 0o660);
 }

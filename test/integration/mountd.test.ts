@@ -160,6 +160,28 @@ it('refuses everything that is not below its folders', async () => {
   expect(await client.sweep()).toEqual({ mounts: 2, devices: 1 });
 });
 
+it('mounts in no folder that somebody else may write to, and follows no link there', async () => {
+  await start();
+  const place = { session: 's', key: 'k' };
+  const base = join(home, 'mnt');
+  await client.makePlace(place);
+  await client.clearPlace(place, false);
+  chownSync(base, NOBODY, NOBODY);
+  await refused(client.makePlace(place));
+  chownSync(base, 0, 0);
+  execFileSync('chmod', ['777', base]);
+  await refused(client.makePlace(place));
+  rmSync(base, { recursive: true });
+  mkdirSync(join(home, 'elsewhere'));
+  symlinkSync(join(home, 'elsewhere'), base);
+  await refused(client.makePlace(place));
+  expect(readdirSync(join(home, 'elsewhere'))).toEqual([]);
+  rmSync(base);
+  mkdirSync(join(base, 's', 'k'), { recursive: true });
+  writeFileSync(join(base, 's', 'k', 'important'), '');
+  await refused(client.makePlace(place));
+});
+
 it('takes nothing but its own language', async () => {
   await start();
   const ask = (text: string) =>

@@ -1,10 +1,13 @@
 import { accessSync, constants, existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import type { Config } from '../../base/config/config-schema.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
+import { vmAvailability } from '../../restore/vm/vm-image.ts';
 import type { Repositories } from '../repository/repositories.ts';
 import { checkHost, type Host } from './check-host.ts';
+import { checkMounts } from './check-mounts.ts';
 import { checkRepositories } from './check-repositories.ts';
 import { checkTools, type ToolState } from './check-tools.ts';
 import type { Finding } from './finding.ts';
@@ -15,6 +18,8 @@ export interface DoctorDeps {
   readonly config: Config;
   readonly repositories: Repositories;
   readonly tools: () => Omit<ToolState, 'needsNbdServer'>;
+  readonly hasMountd: boolean;
+  readonly vmFolder: string;
 }
 
 /** Looks at everything that backups and restores need, as this process sees it. */
@@ -26,6 +31,13 @@ export async function examine(deps: DoctorDeps): Promise<Finding[]> {
   return [
     ...checkTools({ ...deps.tools(), needsNbdServer }),
     ...checkHost(host, { mountMode: config.mounts.mode, writesOverFuse: needsNbdServer, newestBackup }),
+    ...checkMounts({
+      uid: host.uid,
+      hasMountd: deps.hasMountd,
+      allowsOther: /^\s*user_allow_other\b/m.test(await readFile('/etc/fuse.conf', 'utf8').catch(() => '')),
+      vm: await vmAvailability(deps.vmFolder),
+      hasProgram,
+    }),
     ...(await checkRepositories(repositories.known(), config.repository.reserve_bytes)),
   ];
 }

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
-import { chmod, chown, lstat, mkdir, readdir, realpath, rmdir } from 'node:fs/promises';
-import { dirname, isAbsolute, join } from 'node:path';
+import { chown, lstat, readdir, realpath } from 'node:fs/promises';
+import { isAbsolute, join } from 'node:path';
 import { run } from '../../base/process.ts';
-import { errnoOf, hasCode, messageOf } from '../../base/sendense-error.ts';
+import { hasCode, messageOf } from '../../base/sendense-error.ts';
 import type {
   KernelMountRequest,
   KernelMountResult,
@@ -11,6 +11,7 @@ import type {
   Place,
   PrivilegedWork,
 } from '../privileged-work.ts';
+import { type HeldBase, holdBase, makePlaceIn, removePlaceIn } from './base-folder.ts';
 import { checkedName, openImage, pathOf, refuse } from './checked-path.ts';
 import { attachLoop, backingFileOf, detachLoop, isGone, listLoops } from './loop-work.ts';
 import { kernelPlanFor } from './mount-options.ts';
@@ -84,33 +85,37 @@ class LocalWork implements PrivilegedWork {
     if (options === null) return { path: null, refusal: `${fsType} has no journal that could be left out` };
     await this.#checkDevice(device);
     const place = { session, key };
-    const path = await this.#makeFolders(place);
+    await using base = await this.#base();
+    const path = await makePlaceIn(base, place, this.#settings.gid);
     try {
       // -i: no helper program named after the type is run
       await run('mount', ['-i', '-c', '-n', '-t', plan.driver, '-o', options, device, path]);
-      return { path, refusal: null };
+      return { path: this.#shownPath(place), refusal: null };
     } catch (error) {
-      await this.clearPlace(place, false);
+      await removePlaceIn(base, place);
       if (!hasCode(error, 'TOOL_FAILED')) throw error;
       return { path: null, refusal: messageOf(error) };
     }
   }
 
   async makePlace(place: Place): Promise<string> {
-    const path = await this.#makeFolders(place);
-    await chown(path, this.#settings.uid, this.#settings.gid);
-    return path;
+    const { uid, gid } = this.#settings;
+    await using base = await this.#base();
+    await chown(await makePlaceIn(base, place, gid), uid, gid);
+    return this.#shownPath(place);
   }
 
   async clearPlace(place: Place, force: boolean): Promise<void> {
-    const path = await this.#pathOf(place);
-    for (let depth = await mountsAt(path); depth > 0; depth -= 1) await unmount(path, force);
-    await removeEmpty(path);
-    await removeEmpty(dirname(path));
+    await using base = await this.#base();
+    const names = [checkedName(place.session), checkedName(place.key)];
+    for (let depth = await mountsAt(join(base.realPath, ...names)); depth > 0; depth -= 1)
+      await unmount(join(base.path, ...names), force);
+    await removePlaceIn(base, place);
   }
 
   async expose(place: Place, at: string): Promise<void> {
-    const path = await this.#pathOf(place);
+    await using base = await this.#base();
+    const path = join(base.path, checkedName(place.session), checkedName(place.key));
     if (!isAbsolute(at)) throw refuse(`"${at}" is not absolute`);
     const real = await realpath(at);
     const { exposeFolders } = this.#settings;
@@ -122,9 +127,11 @@ class LocalWork implements PrivilegedWork {
 
   async unexpose(at: string, force: boolean): Promise<void> {
     const table = await readMountTable();
-    const base = `${await this.#base()}/`;
+    await using base = await this.#base();
     const ours = new Set(
-      table.filter(({ mountPoint }) => mountPoint.startsWith(base)).map(({ deviceNumber }) => deviceNumber),
+      table
+        .filter(({ mountPoint }) => mountPoint.startsWith(`${base.realPath}/`))
+        .map(({ deviceNumber }) => deviceNumber),
     );
     const top = table.findLast(({ mountPoint }) => mountPoint === at);
     if (top === undefined) return;
@@ -136,30 +143,17 @@ class LocalWork implements PrivilegedWork {
     return await sweepAll(this.#settings.baseFolder, this.#settings.imageFolder);
   }
 
-  /** Absent folders are made: with the real path at hand, a later symlink leads nowhere. */
-  async #base(): Promise<string> {
-    const { baseFolder, gid } = this.#settings;
-    if ((await mkdir(baseFolder, { recursive: true, mode: 0o710 })) !== undefined)
-      await share(baseFolder, gid);
-    return await realpath(baseFolder);
+  #base(): Promise<HeldBase> {
+    return holdBase(this.#settings.baseFolder, this.#settings.gid);
   }
 
   #images(): Promise<string> {
     return realpath(this.#settings.imageFolder);
   }
 
-  async #pathOf({ session, key }: Place): Promise<string> {
-    return join(await this.#base(), checkedName(session), checkedName(key));
-  }
-
-  /** The guest's permissions mean nothing here: nobody but the user may look in. */
-  async #makeFolders(place: Place): Promise<string> {
-    const path = await this.#pathOf(place);
-    const session = dirname(path);
-    await mkdir(session, { mode: 0o710 }).catch(ignoreExisting);
-    await share(session, this.#settings.gid);
-    await mkdir(path, { mode: 0o700 }).catch(ignoreExisting);
-    return path;
+  /** As the user knows it. */
+  #shownPath({ session, key }: Place): string {
+    return join(this.#settings.baseFolder, session, key);
   }
 
   async #checkDevice(device: string): Promise<void> {
@@ -178,31 +172,15 @@ class LocalWork implements PrivilegedWork {
     if (/^\/dev\/nbd\d+$/.test(backing)) return await isNbdOf(backing, await this.#images());
     // its file has gone with its storage daemon: then it is ours when it is mounted in our folder
     if (!isGone(backing)) return false;
-    const base = `${await this.#base()}/`;
+    await using base = await this.#base();
     const devices = (await listLoops()).filter(({ backingFile }) => backingFile === backing);
     const table = await readMountTable();
     return devices.some(({ device }) =>
-      table.some(({ mountPoint, source }) => source === device && mountPoint.startsWith(base)),
+      table.some(({ mountPoint, source }) => source === device && mountPoint.startsWith(`${base.realPath}/`)),
     );
   }
 }
 
 async function mountsAt(path: string): Promise<number> {
   return (await readMountTable()).filter(({ mountPoint }) => mountPoint === path).length;
-}
-
-/** The user's group may pass through, nobody may list. */
-async function share(folder: string, gid: number): Promise<void> {
-  await chown(folder, process.getuid?.() ?? 0, gid);
-  await chmod(folder, 0o710);
-}
-
-function ignoreExisting(error: unknown): void {
-  if (errnoOf(error) !== 'EEXIST') throw error;
-}
-
-async function removeEmpty(folder: string): Promise<void> {
-  await rmdir(folder).catch((error: unknown) => {
-    if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(errnoOf(error) ?? '')) throw error;
-  });
 }

@@ -1,0 +1,34 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { emptyDir } from 'fs-extra/esm';
+import type { HomePaths } from '../base/home-paths.ts';
+import type { Logger } from '../base/logger.ts';
+import { endOwnedProcesses } from '../base/owned-processes.ts';
+import { viewsFolder } from '../repository/verify/chain-views.ts';
+import { sweepMounts } from '../restore/mount/sweep-mounts.ts';
+import { clearLive } from './wire-live.ts';
+import { type Mountd, wireMountd } from './wire-mountd.ts';
+import { clearExports } from './wire-tools.ts';
+
+interface CleanUp {
+  readonly paths: HomePaths;
+  readonly logger: Logger;
+  readonly ownerId: string;
+  readonly mountdFile: string;
+}
+
+/** Ends and removes what a killed daemon of this home left running, mounted or served. @returns who did it */
+export async function cleanUpHome({ paths, logger, ownerId, mountdFile }: CleanUp): Promise<Mountd> {
+  await mkdir(paths.runFolder, { recursive: true, mode: 0o750 });
+  await mkdir(paths.mountFolder, { recursive: true, mode: 0o750 });
+  const leftovers = await endOwnedProcesses(ownerId);
+  const mountd = await wireMountd({ logger, paths, mountdFile });
+  const swept = await sweepMounts({ logger, runFolder: paths.runFolder, work: mountd.work });
+  await clearExports(paths);
+  await emptyDir(viewsFolder(paths.runFolder));
+  await emptyDir(join(paths.runFolder, 'restore'));
+  await clearLive(paths);
+  if (leftovers > 0 || swept.mounts > 0)
+    logger.warn({ processes: leftovers, ...swept }, 'cleaned up after a daemon that was killed');
+  return mountd;
+}
