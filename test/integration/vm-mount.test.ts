@@ -8,6 +8,7 @@ import {
   readFileSync,
   readlinkSync,
   readSync,
+  writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
@@ -215,6 +216,20 @@ test('nothing in it can be written, run or opened as a device', () => {
     .find((each) => each.includes(` ${vms.bench.mountFolder}/whole `));
   expect(line).toMatch(/ ro,nosuid,nodev,noexec.* - fuse\.sshfs /);
   expect(() => execFileSync('touch', [inside(whole, 'disk5', DATA)], { stdio: 'pipe' })).toThrow(/Read-only/);
+});
+
+test('left to choose, a VM is also taken when nothing else could be mounted', async () => {
+  const image = vms.bench.path('stick.img');
+  tool('truncate', '-s', '40M', image);
+  tool('mkfs.vfat', '-F', '32', image);
+  writeFileSync(vms.bench.path('note'), 'on a stick');
+  tool('mcopy', '-i', image, vms.bench.path('note'), '::Note.txt');
+  const disks = [{ diskIndex: 0, chain: [vms.layer(image)] }];
+  // this kernel may know vfat; the programs of user space do not
+  const deps = { mode: 'auto', hasPrivileges: false } as const;
+  await using mount = await vms.bench.open({ mountId: 'stick', disks, exposeAt: null }, deps);
+  expect(mount.mode).toBe('vm');
+  expect(readFileSync(join(mount.filesystems[0]?.mountPath ?? '', 'Note.txt'), 'utf8')).toBe('on a stick');
 });
 
 test('left to choose, a guest with thin volumes is mounted in a VM', async () => {

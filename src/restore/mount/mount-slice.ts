@@ -92,9 +92,7 @@ async function tryBoth(
   }
   const program = fuseProgramFor(fsType);
   if (program === null) {
-    const hint = deps.byKernel
-      ? ''
-      : ', and no program of user space here reads it: mount with --mode loop or vm';
+    const hint = deps.byKernel ? '' : ', and no program of user space here reads it: modes loop and vm do';
     return notMounted('unsupported', `${refusal}${hint}`);
   }
   const file = await disk.sliceFile(undo, slice);
@@ -119,7 +117,7 @@ async function byKernel(
   if (objection !== null) return notMounted('failed', objection);
   const first = await work.mount({ ...place, device, fsType, replay: true });
   if (first.path === null && /unknown filesystem type/.test(first.refusal ?? ''))
-    return notMounted('unsupported', `this kernel has no ${fsType}`);
+    return notMounted('unsupported', `this kernel has no ${fsType}, mode vm has`);
   const second = first.path === null ? await work.mount({ ...place, device, fsType, replay: false }) : first;
   if (second.path === null) return notMounted('failed', first.refusal);
   undo.push(`unmount ${key}`, ({ force }) => work.clearPlace(place, force));

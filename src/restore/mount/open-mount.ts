@@ -73,11 +73,13 @@ async function mountSomehow(
   return { mode: 'vm', mounted: await mountInVm(deps, request, undo) };
 }
 
-/** True when something was left out that a kernel of its own could show. */
+/** True when something was left out that a kernel of its own could show, or everything was. */
 function vmHelps(filesystems: readonly MountedFilesystem[], hasPassphrases: boolean): boolean {
+  const isEmptyHanded = !filesystems.some(({ status }) => status === 'mounted');
   return filesystems.some(({ status, fsType, detail }) => {
     if (status !== 'unsupported') return false;
-    return fsType === 'crypto_LUKS' ? hasPassphrases : (detail ?? '').includes('--mode vm');
+    if (fsType === 'crypto_LUKS') return hasPassphrases;
+    return isEmptyHanded || (detail ?? '').includes('--mode vm');
   });
 }
 
