@@ -221,7 +221,7 @@ export async function startDaemon(
     log.end();
   });
   const deadline = Date.now() + (options.readyTimeoutMs ?? 10_000);
-  while (!(await options.readyWhen())) {
+  while (!(await isTrueInTime(options.readyWhen(), deadline))) {
     if (ended) {
       const cause: unknown = await child.catch((error: unknown) => error);
       const missing = cause instanceof ExecaError && cause.code === 'ENOENT';
@@ -243,6 +243,18 @@ export async function startDaemon(
     await exited;
   };
   return { pid: child.pid ?? 0, exited, stop, [Symbol.asyncDispose]: stop };
+}
+
+/** Asking may hang too. */
+async function isTrueInTime(answer: Promise<boolean>, deadlineMs: number): Promise<boolean> {
+  const aborter = new AbortController();
+  const late = sleep(Math.max(0, deadlineMs - Date.now()) + 1, false, { signal: aborter.signal });
+  late.catch(() => undefined);
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    aborter.abort();
+  }
 }
 
 async function settle(child: ResultPromise): Promise<string> {

@@ -10,6 +10,9 @@ interface QmpMessage {
   readonly id?: number;
 }
 
+/** All our commands begin something or are done at once; a daemon that does not answer must hold up nobody for ever. */
+const ANSWER_TIMEOUT_MS = 120_000;
+
 interface PendingCommand {
   readonly command: string;
   readonly resolve: (value: unknown) => void;
@@ -41,12 +44,25 @@ export class QmpClient implements AsyncDisposable {
     return client;
   }
 
-  /** @throws QMP_FAILED with QEMU's own words */
+  /** @throws QMP_FAILED with QEMU's own words, or when it does not answer */
   execute(command: string, args: object = {}): Promise<unknown> {
     const id = this.#nextId;
     this.#nextId += 1;
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { command, resolve, reject });
+      const late = () => {
+        this.#pending.delete(id);
+        const detail = `no answer within ${ANSWER_TIMEOUT_MS / 1000} s`;
+        reject(new SendenseError('QMP_FAILED', { command, detail }));
+      };
+      const timer = setTimeout(late, ANSWER_TIMEOUT_MS);
+      timer.unref();
+      const settled =
+        <T>(settle: (value: T) => void) =>
+        (value: T) => {
+          clearTimeout(timer);
+          settle(value);
+        };
+      this.#pending.set(id, { command, resolve: settled(resolve), reject: settled(reject) });
       if (this.#socket.destroyed) this.#failAll();
       else this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     });

@@ -113,10 +113,10 @@ test('a VM that never reports ends with its last words in the error', async () =
   const init =
     '#!/bin/sh\n/bin/mount -t devtmpfs dev /dev\necho the guest is stuck >/dev/console\nwhile :; do sleep 1; done\n';
   const stuck = changedVmImage(vms.bench.path('stuck'), { init });
-  const opening = vms.open('mute', { 0: disk }, [], { vmFolder: stuck, reportTimeoutMs: 6000 });
+  const opening = vms.open('mute', { 0: disk }, [], { vmFolder: stuck, reportTimeoutMs: 15_000 });
   await expect(opening).rejects.toMatchObject({
     code: 'VM_FAILED',
-    message: expect.stringMatching(/did not report within 6 s\n(.*\n)*.*the guest is stuck/),
+    message: expect.stringMatching(/did not report within 15 s\n(.*\n)*.*the guest is stuck/),
   });
   await expectNothingLeft('mute');
 });
