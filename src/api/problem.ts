@@ -3,6 +3,9 @@ import type { Logger } from '../base/logger.ts';
 import { toSendenseError } from '../base/sendense-error.ts';
 import { toWire } from './wire.ts';
 
+/** When to ask again after a limit, seconds: downloads and mounts take their time. */
+const RETRY_AFTER_S = 5;
+
 /** Answers with RFC 9457 problem details; `code` is the stable name that programs look at. */
 export function sendProblem(response: Response, error: unknown, logger: Logger): void {
   const failure = toSendenseError(error);
@@ -22,5 +25,6 @@ export function sendProblem(response: Response, error: unknown, logger: Logger):
     retryable: failure.entry.retryable,
     fields: toWire(failure.fields),
   };
+  if (failure.entry.http === 429) response.set('Retry-After', String(RETRY_AFTER_S));
   response.status(failure.entry.http).type('application/problem+json').send(JSON.stringify(body));
 }

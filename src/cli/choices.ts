@@ -19,3 +19,10 @@ export function mibPerSecond(text: string): number {
     throw new InvalidArgumentError('It must be a number of MiB a second, from 1 to 65536.');
   return rate;
 }
+
+/** How much of the beginning of a file to show. */
+export function previewBytes(text: string): number {
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_536)
+    throw new InvalidArgumentError('It must be a number of bytes up to 65536.');
+  return Number(text);
+}

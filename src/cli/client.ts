@@ -15,6 +15,9 @@ export const query = (values: Readonly<Record<string, string | number | boolean 
     : `?${new URLSearchParams(pairs.map(([key, value]): [string, string] => [key, String(value)]))}`;
 };
 
+/** For the audit; the daemon cannot see who opened its socket. */
+const userAgent = `sendense-ctl (uid ${process.getuid?.() ?? '?'}, pid ${process.pid})`;
+
 const whyUnreachable: Readonly<Record<string, string>> = {
   ENOENT: 'the socket does not exist',
   ECONNREFUSED: 'the daemon that made this socket is gone',
@@ -27,8 +30,12 @@ export function createClient(socketPath: string): Client {
       const payload = body === undefined ? undefined : JSON.stringify(body);
       const headers =
         payload === undefined
-          ? {}
-          : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(payload) };
+          ? { 'User-Agent': userAgent }
+          : {
+              'User-Agent': userAgent,
+              'Content-Type': 'application/json',
+              'Content-Length': Buffer.byteLength(payload),
+            };
       const sent = request({ socketPath, method, path: `/api/v1${path}`, headers }, (answer) => {
         if ((answer.statusCode ?? 500) < 400) resolve(answer);
         else readAll(answer).then((text) => reject(problemFrom(text)), reject);

@@ -2,6 +2,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttpServer } from 'node:http';
 import { join } from 'node:path';
 import { backupRoutes } from '../api/routes/backup-routes.ts';
+import { browseRoutes } from '../api/routes/browse-routes.ts';
 import { chainRoutes } from '../api/routes/chain-routes.ts';
 import { copyRoutes } from '../api/routes/copy-routes.ts';
 import { jobRoutes } from '../api/routes/job-routes.ts';
@@ -100,7 +101,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     maxConcurrent: config.jobs.max_concurrent,
     ...(deps.onStep ? { onStep: deps.onStep } : {}),
   });
-  const { mounts, mountLocks } = wireMounts({
+  const { mounts, mountLocks, downloads } = wireMounts({
     catalog,
     clock,
     config,
@@ -189,6 +190,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, ownFolders }),
     ...wholeDiskRoutes(restore),
     ...liveRoutes({ ...restore, ...live }),
+    ...browseRoutes({ catalog, mounts, downloads }),
     ...repositoryRoutes({ ...space, engine, repositories, locks }),
     ...verifyRoutes(verify),
     ...systemRoutes({ catalog, loaded, health, examine: () => examine(doctor) }),

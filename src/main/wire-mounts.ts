@@ -4,6 +4,7 @@ import type { Config } from '../base/config/config-schema.ts';
 import type { HomePaths } from '../base/home-paths.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Catalog } from '../catalog/catalog.ts';
+import { DownloadLimits } from '../restore/browse/transfer/download-limits.ts';
 import { MountRegistry } from '../restore/mount/mount-registry.ts';
 import type { Mountd } from './wire-mountd.ts';
 
@@ -31,6 +32,7 @@ export function wireMounts({
 }: MountWiring): {
   mounts: MountRegistry;
   mountLocks: Map<string, () => void>;
+  downloads: DownloadLimits;
 } {
   const mountLocks = new Map<string, () => void>();
   const say = (kind: string, backupId: string, mountId: string, message: string) =>
@@ -62,5 +64,10 @@ export function wireMounts({
       say('mount.closed', backupId, mountId, `${mountId} is unmounted (${reason}).`);
     },
   });
-  return { mounts, mountLocks };
+  const downloads = new DownloadLimits({
+    max: config.mounts.max_downloads,
+    maxPerMount: config.mounts.max_downloads_per_mount,
+    mibPerSecond: config.mounts.download_mib_per_s,
+  });
+  return { mounts, mountLocks, downloads };
 }

@@ -66,7 +66,7 @@ test.each(['tar', 'tar.gz', 'tar.zst'] as const)('a folder as %s is the folder',
   const folder = guest.bench.path(`out-${format}`);
   mkdirSync(folder);
   const file = guest.bench.path(`archive.${format}`);
-  await pipeline(download.archive(format, new AbortController().signal), createWriteStream(file));
+  await pipeline(await download.archive(format, new AbortController().signal), createWriteStream(file));
   tool('tar', '--xattrs', '-xaf', file, '-C', folder);
   // --no-dereference compares links themselves; device nodes and pipes by their kind
   expect(
@@ -92,15 +92,15 @@ test('a folder behind a symlink, and one abandoned half-way', async () => {
   const download = await openDownload(one, '/evil/absolute-folder');
   if (download.kind !== 'directory') throw new Error('a folder was expected');
   expect(download.name).toBe('etc');
-  const folder = await unpack(download.archive('tar', new AbortController().signal), 'etc');
+  const folder = await unpack(await download.archive('tar', new AbortController().signal), 'etc');
   expect(readFileSync(join(folder, 'passwd'), 'utf8')).toBe('the passwd of the guest\n');
   const abandoned = await openDownload(one, '/huge');
   if (abandoned.kind === 'directory')
-    for await (const _ of abandoned.archive('tar', new AbortController().signal)) break;
+    for await (const _ of await abandoned.archive('tar', new AbortController().signal)) break;
   const cancelled = await openDownload(one, '/huge');
   const controller = new AbortController();
   if (cancelled.kind === 'directory') {
-    const archive = cancelled.archive('tar.gz', controller.signal);
+    const archive = await cancelled.archive('tar.gz', controller.signal);
     controller.abort();
     await expect(buffer(archive)).rejects.toMatchObject({ code: 'CANCELLED' });
   }

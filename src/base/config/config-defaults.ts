@@ -49,6 +49,12 @@ export const configDefaults = {
     max: 16,
     /** A hostile file system could make journal replay write without end; honest ones write some MiB. */
     overlay_limit_bytes: 1024 * 1024 * 1024,
+    /** Two cores pack about two archives at full speed; more only wait for each other. */
+    max_downloads: 16,
+    /** One restore point leaves room for the others. */
+    max_downloads_per_mount: 8,
+    /** Off: restoring is what matters most while it happens. 0 is no limit. */
+    download_mib_per_s: 0,
   },
   restore: {
     /** An interrupted restore goes on from the last such point: minutes at most; smaller pieces cost a program start each. */

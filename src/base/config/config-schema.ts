@@ -59,6 +59,9 @@ export const configSchema = z.strictObject({
       idle_timeout_s: seconds.default(d.mounts.idle_timeout_s),
       max: z.number().int().min(1).max(256).default(d.mounts.max),
       overlay_limit_bytes: z.number().int().min(1).default(d.mounts.overlay_limit_bytes),
+      max_downloads: z.number().int().min(1).max(256).default(d.mounts.max_downloads),
+      max_downloads_per_mount: z.number().int().min(1).max(256).default(d.mounts.max_downloads_per_mount),
+      download_mib_per_s: z.number().int().min(0).max(100_000).default(d.mounts.download_mib_per_s),
     })
     .prefault({}),
   restore: z

@@ -1,12 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { formatBytes } from '../../base/units.ts';
 import { diskNumber, mountModes } from '../choices.ts';
-import { query } from '../client.ts';
 import { contextOf } from '../context.ts';
 import { type Format, print, printable, printDone, say } from '../output.ts';
 import { extract } from './extract.ts';
+import { lookCommands } from './look-inside.ts';
 
 interface MountView {
   readonly mount_id: string;
@@ -25,15 +24,6 @@ interface MountView {
     detail: string | null;
   }[];
 }
-interface FileView {
-  readonly name: string;
-  readonly type: string;
-  readonly size: number;
-  readonly mode: number;
-  readonly mtime: string;
-  readonly target?: string;
-}
-
 interface MountOptions {
   readonly backupId: string;
   readonly disk?: number;
@@ -52,6 +42,13 @@ const passphraseOption = () =>
   new Option('--passphrase-file <file>', 'opens what is encrypted in the guest; repeatable').argParser(
     (value: string, all: string[] | undefined) => [...(all ?? []), value],
   );
+
+/** Aborted by the first Ctrl-C; what is half done is removed then. */
+function untilInterrupted(): AbortSignal {
+  const aborter = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => aborter.abort());
+  return aborter.signal;
+}
 
 const modeOption = () =>
   new Option('--mode <mode>', 'who reads the disks; as configured when not given').choices(mountModes);
@@ -109,12 +106,17 @@ export function mountCommands(program: Command, backup: Command): void {
     .requiredOption('--file <path>', 'path inside the machine')
     .requiredOption('--output <path>', 'where to put it; - for stdout')
     .option('--disk <n>', 'only this disk', diskNumber)
-    .option('--force', 'overwrite an existing file')
+    .option('--force', 'replace what is there; folders are merged')
+    .option('--keep-privileges', 'also setuid bits, device nodes and capabilities; for root')
     .addOption(modeOption())
     .addOption(passphraseOption())
     .action(
-      async (options: MountOptions & { file: string; output: string; force?: boolean }, command: Command) => {
+      async (
+        options: MountOptions & { file: string; output: string; force?: boolean; keepPrivileges?: boolean },
+        command: Command,
+      ) => {
         const { client, format } = contextOf(command);
+        const signal = untilInterrupted();
         const mount = await client.call<MountView>('POST', '/restore/mount', {
           backup_id: options.backupId,
           disk: options.disk,
@@ -124,8 +126,9 @@ export function mountCommands(program: Command, backup: Command): void {
         try {
           if (mount.degraded)
             say('warning: a journal could not be replayed; recent files may be missing or wrong.');
-          const { file, output, force = false } = options;
-          const made = await extract(client, mount.mount_id, file, output, force);
+          const { file, output, force = false, keepPrivileges = false } = options;
+          const request = { mountId: mount.mount_id, file, output, force, keepPrivileges, signal };
+          const made = await extract(client, request);
           if (made === null) return;
           const document = { backup_id: mount.backup_id, file, ...made };
           printDone(format, document, made.output, `${printable(file)} is in ${made.output}`);
@@ -152,37 +155,5 @@ export function mountCommands(program: Command, backup: Command): void {
       await client.call('DELETE', `/restore/${encodeURIComponent(id)}`);
       printDone(format, { mount_id: id, removed: true }, id, `${id} is unmounted.`);
     });
-  mount
-    .command('files <id>')
-    .description('list a folder')
-    .option('--path <dir>', 'the folder', '/')
-    .action(async (id: string, options: { path: string }, command: Command) => {
-      const { client, format } = contextOf(command);
-      const files: FileView[] = [];
-      let cursor: string | null = null;
-      do {
-        const page: { files: FileView[]; next_cursor: string | null } = await client.call(
-          'GET',
-          `/restore/${encodeURIComponent(id)}/files${query({ path: options.path, limit: 1000, cursor: cursor ?? undefined })}`,
-        );
-        files.push(...page.files);
-        cursor = page.next_cursor;
-      } while (cursor !== null);
-      print(
-        format,
-        { path: options.path, files },
-        files,
-        [
-          { title: 'TYPE', value: (file) => file.type },
-          { title: 'MODE', value: (file) => file.mode.toString(8).padStart(4, '0') },
-          { title: 'SIZE', value: (file) => formatBytes(file.size) },
-          { title: 'MODIFIED', value: (file) => file.mtime.slice(0, 19).replace('T', ' ') },
-          {
-            title: 'NAME',
-            value: (file) => (file.target === undefined ? file.name : `${file.name} -> ${file.target}`),
-          },
-        ],
-        (file) => file.name,
-      );
-    });
+  lookCommands(mount);
 }

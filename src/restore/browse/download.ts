@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { SendenseError } from '../../base/sendense-error.ts';
-import { type ArchiveFormat, archiveStream } from './archive-stream.ts';
+import { type ArchiveFormat, packFile, packFolder } from './archive/archive-format.ts';
 import { fileTypeOf, isoTime } from './file-type.ts';
 import type { GuestNode } from './guest-node.ts';
 import { displayPath, type GuestPath } from './guest-path.ts';
@@ -19,6 +19,7 @@ export interface FileDownload extends AsyncDisposable {
   readonly name: string;
   readonly size: number;
   readonly mtime: string;
+  readonly mtimeMs: number;
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
@@ -26,13 +27,15 @@ export interface FileDownload extends AsyncDisposable {
   readonly etag: string;
   /** @param end included; -1 for an empty file */
   stream(start: number, end: number): Readable;
+  /** An archive that holds this file alone, with all that a plain download loses. */
+  archive(format: ArchiveFormat, signal: AbortSignal): Promise<Readable>;
   close(): Promise<void>;
 }
 
 export interface DirectoryDownload extends AsyncDisposable {
   readonly kind: 'directory';
   readonly name: string;
-  archive(format: ArchiveFormat, signal: AbortSignal): Readable;
+  archive(format: ArchiveFormat, signal: AbortSignal): Promise<Readable>;
   close(): Promise<void>;
 }
 
@@ -72,6 +75,7 @@ function fileDownload(handle: FileHandle, node: GuestNode, scope: string): FileD
     name: node.name?.toString() ?? '',
     size: Number(stat.size),
     mtime: isoTime(stat.mtimeMs),
+    mtimeMs: Number(stat.mtimeMs),
     mode: Number(stat.mode) & 0o7777,
     uid: Number(stat.uid),
     gid: Number(stat.gid),
@@ -86,6 +90,7 @@ function fileDownload(handle: FileHandle, node: GuestNode, scope: string): FileD
         destroy: (error, done) => void close().then(() => done(error), done),
       });
     },
+    archive: (format, signal) => packFile(node, handle.fd, format, signal, close),
     close,
     [Symbol.asyncDispose]: close,
   };
@@ -96,7 +101,7 @@ function directoryDownload(node: GuestNode, name: string): DirectoryDownload {
   return {
     kind: 'directory',
     name,
-    archive: (format, signal) => archiveStream(node.fd, format, signal, close),
+    archive: (format, signal) => packFolder(node, format, signal, close),
     close,
     [Symbol.asyncDispose]: close,
   };

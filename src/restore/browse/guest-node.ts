@@ -6,6 +6,8 @@ export class GuestNode implements AsyncDisposable {
   readonly stat: BigIntStats;
   /** The last name on the way to it, after symlinks; null at the root. */
   readonly name: Buffer | null;
+  /** Of a symlink that was not followed: what it says. */
+  target: Buffer | null = null;
   readonly #handle: FileHandle;
 
   constructor(handle: FileHandle, stat: BigIntStats, name: Buffer | null) {

@@ -53,6 +53,27 @@ export async function resolveInGuest(
   }
 }
 
+/**
+ * Opens what a folder of the guest holds under a name, without following it: for walks from a node that is known to be
+ * inside. The caller closes it.
+ * @returns null when something of another file system is mounted there
+ * @throws errno errors of the kernel
+ */
+export async function openChild(folder: GuestNode, name: Buffer): Promise<GuestNode | null> {
+  const handle = await open(folder.child(name), O_PATH | constants.O_NOFOLLOW);
+  try {
+    const stat = await handle.stat({ bigint: true });
+    const isInside =
+      stat.dev === folder.stat.dev || (await mountIdOf(handle.fd)) === (await mountIdOf(folder.fd));
+    if (isInside) return new GuestNode(handle, stat, name);
+    await handle.close();
+    return null;
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
 /** One way down from the root. Holds a descriptor per level, so that `..` needs no name. */
 class GuestWalk {
   readonly #device: bigint;
@@ -82,11 +103,15 @@ class GuestWalk {
       }
       const parent = this.#here();
       const node = await this.#enter(parent.child(name), name, 0);
-      if (!node.stat.isSymbolicLink() || (ahead.length === 0 && !options.followLast)) continue;
+      if (!node.stat.isSymbolicLink()) continue;
+      const target = await readlink(parent.child(name), { encoding: 'buffer' });
+      if (ahead.length === 0 && !options.followLast) {
+        node.target = target;
+        continue;
+      }
       links += 1;
       if (links > MAX_LINKS) throw pathInvalid(this.#asked, 'too many symbolic links');
       await this.#leave();
-      const target = await readlink(parent.child(name), { encoding: 'buffer' });
       if (isAbsoluteTarget(target)) while (this.#levels.length > 1) await this.#leave();
       ahead.push(...splitComponents(target, this.#asked).toReversed());
     }

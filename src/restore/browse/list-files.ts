@@ -89,7 +89,8 @@ async function listPage(
   return { path: displayPath(path), files, nextCursor: isEnd ? null : last.toString('base64url') };
 }
 
-async function describe(name: Buffer, place: string | Buffer): Promise<ListedFile> {
+/** @param place a path that leads to it and nowhere else; it is not followed */
+export async function describe(name: Buffer, place: string | Buffer): Promise<ListedFile> {
   const names = { name: name.toString(), nameB64: name.toString('base64') };
   // one damaged inode must not hide the rest of its folder
   const stat = await lstat(place).catch(() => null);

@@ -1,4 +1,4 @@
-import { SendenseError } from '../../base/sendense-error.ts';
+import { SendenseError } from '../../../base/sendense-error.ts';
 
 /** Both ends included, as in HTTP. */
 export interface ByteRange {
