@@ -60,6 +60,15 @@ export const backupAnswer = z.object({
   completed_at: z.string().nullable(),
   copied_from: z.string().nullable(),
   pins: z.array(z.object({ pin_id: z.string(), reason: z.string(), until: z.string().nullable() })),
+  boot_test: z
+    .object({
+      tested_at: z.string(),
+      outcome: z.enum(['passed', 'failed']),
+      reason: z.string(),
+      met: z.array(z.string()),
+      took_ms: z.number(),
+    })
+    .nullable(),
   disks: z.array(
     z.object({
       disk_id: z.number(),

@@ -1,4 +1,5 @@
 import type { Backup, BackupDisk } from '../catalog/backups.ts';
+import type { BootTest } from '../catalog/boot-tests.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Job } from '../catalog/jobs.ts';
 import type { Vm } from '../catalog/vms.ts';
@@ -28,6 +29,7 @@ export function backupView(
     completedAt: backup.completedAt,
     copiedFrom: backup.copiedFrom,
     pins: catalog.pins.ofBackup(backup.id).map(({ pinId, reason, until }) => ({ pinId, reason, until })),
+    bootTest: bootTestView(catalog.bootTests.ofBackup(backup.id)),
     disks: backup.disks.map((disk) => ({
       diskId: disk.diskIndex,
       key: disk.diskKey,
@@ -45,6 +47,13 @@ export function backupView(
       verifiedOk: disk.verifiedOk,
     })),
   };
+}
+
+/** The newest one; null: it was never booted. */
+function bootTestView(test: BootTest | null) {
+  if (test === null) return null;
+  const { testedAt, outcome, reason, met, tookMs } = test;
+  return { testedAt, outcome, reason, met, tookMs };
 }
 
 /** Of a whole backup: the oldest verdict of its disks, and none while one disk has none. Pure. */

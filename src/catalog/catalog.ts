@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { type BackupQueries, backupQueries } from './backups.ts';
+import { type BootTestQueries, bootTestQueries } from './boot-tests.ts';
 import { type ChainQueries, chainQueries } from './chains.ts';
 import { EventLog } from './events.ts';
 import { type IdempotencyQueries, idempotencyQueries } from './idempotency.ts';
@@ -26,6 +27,7 @@ export interface Catalog extends Disposable {
   readonly repositories: RepositoryQueries;
   readonly repositorySizes: RepositorySizeQueries;
   readonly mounts: MountQueries;
+  readonly bootTests: BootTestQueries;
   readonly events: EventLog;
   readonly idempotency: IdempotencyQueries;
   /** All writes of `work` become visible together or not at all. */
@@ -45,6 +47,7 @@ export function createCatalog(file: string, clock: Clock, logger: Logger): Catal
     repositories: repositoryQueries(db),
     repositorySizes: repositorySizeQueries(db),
     mounts: mountQueries(db),
+    bootTests: bootTestQueries(db),
     events: new EventLog(db, clock, logger),
     idempotency: idempotencyQueries(db),
     transaction: (work) => db.transaction(work)(),

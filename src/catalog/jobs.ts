@@ -7,6 +7,7 @@ export type JobKind =
   | 'restore-disk'
   | 'restore-vm'
   | 'keep-live'
+  | 'boot-test'
   | 'prune'
   | 'consolidate'
   | 'verify'

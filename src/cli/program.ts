@@ -6,6 +6,7 @@ import { completionCommand } from './completion.ts';
 import { doctorCommand } from './doctor.ts';
 import { jobCommands } from './job.ts';
 import { repositoryCommands } from './repository/repository.ts';
+import { bootTestCommands } from './restore/boot-test.ts';
 import { liveCommands } from './restore/live.ts';
 import { mountCommands } from './restore/mount.ts';
 import { restoreCommands } from './restore/restore.ts';
@@ -27,7 +28,9 @@ export function createProgram(version: string): Command {
     .exitOverride();
   vmCommands(program);
   mountCommands(program, backupCommands(program));
-  liveCommands(restoreCommands(program));
+  const restore = restoreCommands(program);
+  liveCommands(restore);
+  bootTestCommands(restore);
   verifyCommands(program);
   jobCommands(program);
   pruneCommands(program);

@@ -50,6 +50,8 @@ export interface JobWork {
   readonly isBackground?: boolean;
   /** Long work that goes on beside the others, one at a time. */
   readonly isAside?: boolean;
+  /** Takes no place of any other work: starts it when its own kind has room. */
+  readonly lane?: (start: () => Promise<Job>) => Promise<Job>;
   readonly vmName: string | null;
   readonly backupId: string | null;
   readonly request: Readonly<Record<string, unknown>>;
@@ -135,7 +137,8 @@ export class JobEngine {
     };
     this.#running.set(jobId, running);
     this.changes.emit('job', job);
-    const lane = work.isBackground ? this.#background : work.isAside ? this.#aside : this.#limit;
+    const lane =
+      work.lane ?? (work.isBackground ? this.#background : work.isAside ? this.#aside : this.#limit);
     void lane(() => this.#run(running, work)).then(resolve);
     return job;
   }

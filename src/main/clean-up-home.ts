@@ -6,6 +6,7 @@ import type { Logger } from '../base/logger.ts';
 import { endOwnedProcesses } from '../base/owned-processes.ts';
 import { viewsFolder } from '../repository/verify/chain-views.ts';
 import { sweepMounts } from '../restore/mount/sweep-mounts.ts';
+import { clearBootTests } from './wire-boot-tests.ts';
 import { clearLive } from './wire-live.ts';
 import { type Mountd, wireMountd } from './wire-mountd.ts';
 import { clearExports } from './wire-tools.ts';
@@ -28,6 +29,7 @@ export async function cleanUpHome({ paths, logger, ownerId, mountdFile }: CleanU
   await emptyDir(viewsFolder(paths.runFolder));
   await emptyDir(join(paths.runFolder, 'restore'));
   await clearLive(paths);
+  await clearBootTests(paths);
   if (leftovers > 0 || swept.mounts > 0)
     logger.warn({ processes: leftovers, ...swept }, 'cleaned up after a daemon that was killed');
   return mountd;

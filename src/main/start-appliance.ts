@@ -2,6 +2,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttpServer } from 'node:http';
 import { join } from 'node:path';
 import { backupRoutes } from '../api/routes/backup-routes.ts';
+import { bootTestRoutes } from '../api/routes/boot-test-routes.ts';
 import { browseRoutes } from '../api/routes/browse-routes.ts';
 import { chainRoutes } from '../api/routes/chain-routes.ts';
 import { copyRoutes } from '../api/routes/copy-routes.ts';
@@ -33,6 +34,7 @@ import { probeToolVersions, versionText } from '../qemu/tool-versions.ts';
 import type { Repository } from '../repository/open-repository.ts';
 import { cleanUpHome } from './clean-up-home.ts';
 import { checkSocketLengths, listen } from './home-socket.ts';
+import { wireBootTests } from './wire-boot-tests.ts';
 import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
 import { wireLive } from './wire-live.ts';
 import { wireMounts } from './wire-mounts.ts';
@@ -111,6 +113,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     volumesFile: deps.volumesFile,
     vmFolder: deps.vmFolder,
   });
+  const boots = wireBootTests({ config, logger, paths, vmFolder: deps.vmFolder, toolVersions });
   const live = wireLive({ catalog, clock, config, logger, paths });
   const { keeper, routeDeps } = wireChains({
     catalog,
@@ -191,6 +194,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     ...wholeDiskRoutes(restore),
     ...liveRoutes({ ...restore, ...live }),
     ...browseRoutes({ catalog, mounts, downloads }),
+    ...bootTestRoutes({ ...restore, clock, boots }),
     ...repositoryRoutes({ ...space, engine, repositories, locks }),
     ...verifyRoutes(verify),
     ...systemRoutes({ catalog, loaded, health, examine: () => examine(doctor) }),

@@ -89,6 +89,12 @@ export class QmpClient implements AsyncDisposable {
     });
   }
 
+  /** Tells every event; `''` when the connection ends. @returns ends it */
+  onEvent(listener: (event: string, data: Readonly<Record<string, unknown>>) => void): () => void {
+    this.#waiters.add(listener);
+    return () => this.#waiters.delete(listener);
+  }
+
   #receive(chunk: string): void {
     const lines = (this.#rest + chunk).split('\n');
     this.#rest = lines.pop() ?? '';

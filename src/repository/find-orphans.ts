@@ -4,6 +4,7 @@ import { join, relative } from 'node:path';
 import pLimit from 'p-limit';
 import { errnoOf, hasCode, SendenseError } from '../base/sendense-error.ts';
 import { readQcow2Header } from '../qemu/qcow2-header.ts';
+import { strayBootTests } from './boot-tests/stray-boot-tests.ts';
 import { layerNamePattern, manifestDocument, vmDocument } from './documents.ts';
 import { layerFiles, layout } from './layout.ts';
 import { readDocument } from './read-document.ts';
@@ -17,6 +18,8 @@ export type OrphanKind =
   | 'layer'
   | 'sidecar'
   | 'rows'
+  /** A boot test that was being stored, or whose restore point is gone: a folder. */
+  | 'boot test'
   | 'empty folder'
   /** A document that cannot be read; for a person to look at. */
   | 'unreadable'
@@ -75,6 +78,10 @@ export async function machineOrphans(root: string, vmUuid: string): Promise<Orph
     const disk = /^disk-(\d+)$/.exec(entry.name);
     if (entry.name === 'vm.json') continue;
     if (entry.isDirectory() && entry.name === 'backups') continue;
+    if (entry.isDirectory() && entry.name === 'boot-tests') {
+      found.push(...(await bootTestOrphans(root, vmUuid)));
+      continue;
+    }
     if (entry.isDirectory() && disk)
       found.push(...(await diskOrphans(root, path, needed.get(Number(disk[1])) ?? new Set(), doubt)));
     else if (entry.isFile() && entry.name.endsWith('.tmp')) found.push(await told(root, path, 'temporary'));
@@ -137,6 +144,16 @@ async function neededLayers(root: string, vmUuid: string, found: Orphan[]) {
     for (const parent of [sidecar?.parent_layer, header?.backingFile])
       if (typeof parent === 'string' && layerNamePattern.test(parent)) keep(index, parent);
   }
+}
+
+async function bootTestOrphans(root: string, vmUuid: string): Promise<Orphan[]> {
+  const names = await namesOf(layout.backupsFolder(root, vmUuid));
+  const standing = new Set(names.map((name) => name.replace(/\.(json|deleted)$/, '')));
+  const strays = await strayBootTests(root, vmUuid, standing);
+  return await limit.map(strays, async ({ path, isOurs, bytes }) => ({
+    ...(await told(root, path, isOurs ? 'boot test' : 'unknown', isOurs ? null : 'it is not ours')),
+    bytes,
+  }));
 }
 
 async function isUnreadable(read: () => Promise<unknown>): Promise<boolean> {

@@ -22,6 +22,8 @@ export const layout = {
     join(root, vmUuid, 'backups', `${backupId}.deleted`),
   pinsFile: (root: string, vmUuid: string, backupId: string) =>
     join(root, vmUuid, 'backups', `${backupId}.pins`),
+  /** Folders of restore points that were booted; in each a folder per test. */
+  bootTestsFolder: (root: string, vmUuid: string) => join(root, vmUuid, 'boot-tests'),
   mergeFile: (root: string, vmUuid: string, diskIndex: number) =>
     join(root, vmUuid, `disk-${diskIndex}`, 'merge.json'),
   diskFolder: (root: string, vmUuid: string, diskIndex: number) => join(root, vmUuid, `disk-${diskIndex}`),

@@ -2,6 +2,7 @@ import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { removeDurably, renameDurably, syncFolder, writeJsonDurably } from '../base/durable-file.ts';
 import { errnoOf } from '../base/sendense-error.ts';
+import { removeBootTests } from './boot-tests/boot-tests.ts';
 import type { Manifest, VmDocument } from './documents.ts';
 import { layout } from './layout.ts';
 import { readManifest } from './read-repository.ts';
@@ -43,6 +44,7 @@ export async function entombBackup(root: string, manifest: Manifest): Promise<vo
     layout.tombstoneFile(root, vm_uuid, backup_id),
   );
   await removeDurably(layout.pinsFile(root, vm_uuid, backup_id));
+  await removeBootTests(root, vm_uuid, backup_id);
 }
 
 /** True when a file can be created and renamed there; leaves nothing behind. */

@@ -70,4 +70,12 @@ export const configDefaults = {
     /** Only this machine; any other address needs TLS, which is then always on. */
     tcp_address: '127.0.0.1',
   },
+  boot_test: {
+    /** Each takes its memory and, without KVM, whole cores; more of them wait for their turn. */
+    max: 2,
+    /** Results of each restore point that are kept with their evidence; one takes up to 1 MiB and some pictures. */
+    keep: 3,
+    /** What a guest may write while it is tested; a start writes some 100 MiB. */
+    overlay_limit_bytes: 20 * 1024 * 1024 * 1024,
+  },
 } as const;

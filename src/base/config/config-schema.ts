@@ -75,6 +75,13 @@ export const configSchema = z.strictObject({
       tcp_address: z.union([z.ipv4(), z.ipv6()]).default(d.live.tcp_address),
     })
     .prefault({}),
+  boot_test: z
+    .strictObject({
+      max: z.number().int().min(1).max(64).default(d.boot_test.max),
+      keep: z.number().int().min(1).max(1000).default(d.boot_test.keep),
+      overlay_limit_bytes: z.number().int().min(1).default(d.boot_test.overlay_limit_bytes),
+    })
+    .prefault({}),
 });
 
 export type Config = z.infer<typeof configSchema>;

@@ -1,4 +1,4 @@
-import { busy, type ErrorCodeEntry, environment, user } from './entry.ts';
+import { busy, data, type ErrorCodeEntry, environment, user } from './entry.ts';
 
 /** Mounts, paths inside them, and what is written out. */
 export const restoreCodes = {
@@ -101,6 +101,21 @@ export const restoreCodes = {
     13,
     'The live export {live} is read-only: there is nothing in it that the backup has not.',
     'Write the disk out with `sendense-ctl restore disk --backup-id {backup} --output FILE`.',
+  ),
+  BOOT_TEST_FAILED: data(
+    'The restore point {backup} does not come up: {reason}.',
+    'See what it showed: `sendense-ctl restore tests --backup-id {backup}`.',
+  ),
+  BOOT_TEST_BROKEN: environment(
+    'The test of {backup} could not be carried out: {detail}',
+    'This says nothing of the restore point. See the daemon log and try again.',
+  ),
+  BOOT_TEST_IMPOSSIBLE: user(400, 2, 'It cannot be booted like this: {detail}.', 'Try: {action}'),
+  BOOT_TEST_UNKNOWN: user(
+    404,
+    10,
+    'There is no "{file}" of a boot test of {backup}.',
+    'See what there is: `sendense-ctl restore tests --backup-id {backup}`.',
   ),
   RESUME_NOTHING: user(
     409,

@@ -3,7 +3,7 @@ import { formatBytes } from '../../base/units.ts';
 import { backupTypes, diskNumber, jobStatuses } from '../choices.ts';
 import { query } from '../client.ts';
 import { contextOf } from '../context.ts';
-import { type Column, print, say } from '../output.ts';
+import { type Column, print, printable, say } from '../output.ts';
 import { waitForJob } from '../wait-for-job.ts';
 import { consolidateCommand } from './consolidate.ts';
 import { copyCommand } from './copy.ts';
@@ -19,6 +19,11 @@ export interface BackupView {
   readonly damaged: boolean;
   readonly verified_at: string | null;
   readonly verified_ok: boolean | null;
+  readonly boot_test: {
+    readonly tested_at: string;
+    readonly outcome: string;
+    readonly reason: string;
+  } | null;
   readonly created_at: string;
   readonly copied_from: string | null;
   readonly pins?: readonly {
@@ -54,6 +59,12 @@ export function verifiedOf(backup: Pick<BackupView, 'verified_at' | 'verified_ok
   return backup.verified_at === null ? 'never' : backup.verified_at.slice(0, 10);
 }
 
+/** When the restore point was last booted to see whether it comes up. */
+function bootedOf({ boot_test }: BackupView): string {
+  if (boot_test === null) return 'never';
+  return boot_test.outcome === 'passed' ? boot_test.tested_at.slice(0, 10) : 'FAILED';
+}
+
 const columns: Column<BackupView>[] = [
   { title: 'BACKUP', value: (backup) => backup.backup_id },
   { title: 'TYPE', value: typeOf },
@@ -61,6 +72,7 @@ const columns: Column<BackupView>[] = [
   { title: 'CREATED', value: (backup) => backup.created_at.slice(0, 19).replace('T', ' ') },
   { title: 'TRANSFERRED', value: (backup) => formatBytes(backup.bytes_transferred) },
   { title: 'VERIFIED', value: verifiedOf },
+  { title: 'BOOTED', value: bootedOf },
   {
     title: 'DISKS',
     value: (backup) =>
@@ -145,6 +157,10 @@ export function backupCommands(program: Command): Command {
       print(format, answer, [answer], columns, name);
       sayReasons(answer);
       if (answer.copied_from) say(`It is a copy of ${answer.copied_from}.`);
+      if (answer.boot_test !== null)
+        say(
+          `Booted on ${answer.boot_test.tested_at.slice(0, 16).replace('T', ' ')}: ${answer.boot_test.outcome}, ${printable(answer.boot_test.reason)}.`,
+        );
       for (const { pin_id, reason, until } of answer.pins ?? [])
         say(`${pin_id} keeps it ${until === null ? 'for ever' : `until ${until}`}: ${reason}`);
     });

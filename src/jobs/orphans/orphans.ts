@@ -54,7 +54,7 @@ export async function removeOrphans(
   for (const { path, kind } of going) {
     const full = join(repository.root, path);
     if (kind === 'empty folder') await removeFolder(full);
-    else await rm(full, { force: true });
+    else await rm(full, { force: true, recursive: kind === 'boot test' });
   }
   for (const folder of new Set(going.map(({ path }) => dirname(join(repository.root, path)))))
     await syncFolder(folder).catch((error: unknown) => {

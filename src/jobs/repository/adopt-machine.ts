@@ -7,6 +7,7 @@ import { layout } from '../../repository/layout.ts';
 import { namesIn } from '../../repository/names-in.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import type { VmContent } from '../../repository/read-repository.ts';
+import { adoptBootTests } from '../boot-tests/adopt-boot-tests.ts';
 import { adoptVerdicts } from './adopt-verdicts.ts';
 
 interface AdoptDeps {
@@ -109,6 +110,12 @@ export async function adoptMachine(
       backups.filter(({ id }) => fresh.has(id)),
       false,
     );
+  const place = { root: repository.root, vmUuid: vm.vm_uuid };
+  await adoptBootTests(
+    catalog,
+    place,
+    free.map(({ backup_id }) => backup_id),
+  );
   return { adopted, clashes: ids };
 }
 

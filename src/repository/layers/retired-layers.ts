@@ -2,6 +2,7 @@ import { access, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { removeDurably, syncFolder, writeJsonDurably } from '../../base/durable-file.ts';
 import { errnoOf, SendenseError } from '../../base/sendense-error.ts';
+import { removeBootTests } from '../boot-tests/boot-tests.ts';
 import { type Manifest, type ManifestDisk, manifestDocument, type Sidecar } from '../documents.ts';
 import { layerFiles, layout } from '../layout.ts';
 import { namesIn } from '../names-in.ts';
@@ -102,6 +103,9 @@ export async function releaseRetired(root: string, vmUuid: string): Promise<Rele
     const manifest = retired.find((candidate) => candidate.backup_id === backup_id);
     for (const disk of manifest?.disks ?? [])
       await discardLayer(layerFiles(layout.diskFolder(root, vmUuid, disk.disk_index), disk.layer));
+    // entombing it was interrupted; one that was copied here again has its own
+    if (!manifests.some((standing) => standing.backup_id === backup_id))
+      await removeBootTests(root, vmUuid, backup_id);
     await removeDurably(layout.tombstoneFile(root, vmUuid, backup_id));
   }
   return {
