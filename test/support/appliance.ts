@@ -41,7 +41,7 @@ export class TestAppliance {
     this.#daemon = spawn(bin('sendensed'), args, { stdio: ['ignore', log, log], env: { ...clean, ...env } });
     closeSync(log);
     const socket = join(this.home, 'run', 'sendensed.sock');
-    for (let round = 0; round < 400; round += 1) {
+    for (let round = 0; round < 2400; round += 1) {
       if (this.#daemon.exitCode !== null || this.#daemon.signalCode !== null)
         throw new Error(`the daemon ended: ${this.log()}`);
       if (existsSync(socket) && this.ctl('status').code === 0) return;

@@ -19,7 +19,11 @@ export const kernelHasNbd = (): boolean => existsSync('/sys/module/nbd');
  * @throws MOUNT_FAILED, TOOL_FAILED
  */
 export async function connectNbd(socket: string, exportName: string, logFile: string): Promise<string> {
-  const target = { driver: 'nbd', export: exportName, server: { type: 'unix', path: socket } };
+  // the format is part of the graph: `--format` beside a `json:` name would ask for it a second time
+  const target = {
+    driver: 'raw',
+    file: { driver: 'nbd', export: exportName, server: { type: 'unix', path: socket } },
+  };
   for (const name of await freeDevices()) {
     if (taken.has(name)) continue;
     taken.add(name);
@@ -27,7 +31,7 @@ export async function connectNbd(socket: string, exportName: string, logFile: st
     try {
       await startDaemon(
         'qemu-nbd',
-        ['-v', `--connect=${device}`, '--format=raw', '--cache=writeback', `json:${JSON.stringify(target)}`],
+        ['-v', `--connect=${device}`, '--cache=writeback', `json:${JSON.stringify(target)}`],
         {
           logFile,
           readyWhen: async () => existsSync(`/sys/block/${name}/pid`) && (await sizeOf(name)) > 0,
