@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '../../base/logger.ts';
 import { type RunningDaemon, startDaemon } from '../../base/process.ts';
-import { SendenseError } from '../../base/sendense-error.ts';
+import { hasCode, SendenseError } from '../../base/sendense-error.ts';
 import { readOnlyChain } from '../../qemu/block-graph.ts';
 import { QmpClient } from '../../qemu/qmp-client.ts';
 import { readChainSize } from '../disk/chain-size.ts';
@@ -27,6 +27,8 @@ import { firmwareGaveUp, hasHandedOver } from './telling-lines.ts';
 const LOOK_MS = 250;
 /** Between two looks at the picture, which take some time themselves. */
 const PICTURE_MS = 2_000;
+/** A QEMU that ends takes its sockets along a moment before its end is known. */
+const END_GRACE_MS = 500;
 
 export interface BootPlace {
   readonly logger: Logger;
@@ -88,6 +90,30 @@ async function boot(place: BootPlace, request: BootRequest, undo: UndoStack): Pr
     readyWhen: async () => sockets.every((path) => existsSync(path)),
   });
   undo.push('stop the machine', () => qemu.stop());
+  try {
+    return await follow(place, request, undo, { qemu, machine, state, accelerator });
+  } catch (error) {
+    // what goes wrong because QEMU ended is told as that
+    const isOver = await Promise.race([qemu.exited.then(() => true), sleep(END_GRACE_MS, false)]);
+    if (!isOver || request.signal.aborted || hasCode(error, 'BOOT_TEST_BROKEN')) throw error;
+    throw await brokenBy(machine, await qemu.exited, error);
+  }
+}
+
+interface Booting {
+  readonly qemu: RunningDaemon;
+  readonly machine: BootMachine;
+  readonly state: BootState;
+  readonly accelerator: Accelerator;
+}
+
+async function follow(
+  place: BootPlace,
+  request: BootRequest,
+  undo: UndoStack,
+  { qemu, machine, state, accelerator }: Booting,
+): Promise<BootOutcome> {
+  const { evidenceFolder } = place;
   const qmp = await QmpClient.connect(machine.monitorSocket);
   undo.push('let go of the machine', () => qmp[Symbol.asyncDispose]());
   const serial = new SerialLog((line) => state.sawLine(line));
@@ -139,12 +165,7 @@ async function watch({ qemu, serial, screen, state, machine, signal }: Watched):
   while (!state.isDecided) {
     if (signal.aborted) throw new SendenseError('CANCELLED');
     serial.lookAtUnfinished();
-    if (end !== null) {
-      const log = await readFile(join(machine.monitorSocket, '../qemu.log'), 'utf8').catch(() => '');
-      throw new SendenseError('BOOT_TEST_BROKEN', {
-        detail: `QEMU ended with ${end} ${log.trim().slice(-500)}`,
-      });
-    }
+    if (end !== null) throw await brokenBy(machine, end);
     const said = machine.uefi === null ? await readFile(machine.firmwareLog, 'latin1').catch(() => '') : '';
     if (state.isHandedOver || hasHandedOver(said)) screen.handOver();
     if (firmwareGaveUp(said)) state.fail('the firmware found nothing to boot on its disks');
@@ -157,6 +178,12 @@ async function watch({ qemu, serial, screen, state, machine, signal }: Watched):
     state.checkTime();
     if (!state.isDecided) await sleep(LOOK_MS);
   }
+}
+
+async function brokenBy(machine: BootMachine, end: string, cause?: unknown): Promise<SendenseError> {
+  const log = await readFile(join(machine.monitorSocket, '../qemu.log'), 'utf8').catch(() => '');
+  const detail = `QEMU ended with ${end} ${log.trim().slice(-500)}`;
+  return new SendenseError('BOOT_TEST_BROKEN', { detail }, cause);
 }
 
 async function overlays(place: BootPlace, request: BootRequest): Promise<BootMachine['disks']> {
