@@ -46,11 +46,13 @@ export interface BootTestOrder extends BootShape, BootExpectation {
 /**
  * Starts booting a restore point to see whether it comes up. A job whose machine does not is failed with
  * BOOT_TEST_FAILED; what was seen is stored beside the restore point either way.
- * @throws BACKUP_UNKNOWN, BACKUP_NOT_COMPLETE, BACKUP_BUSY, DISK_UNKNOWN, LAYER_…, REQUEST_INVALID
+ * @throws BACKUP_UNKNOWN, BACKUP_NOT_COMPLETE, BACKUP_BUSY, DISK_UNKNOWN, LAYER_…, REQUEST_INVALID, REPOSITORY_…
  */
 export async function startBootTest(deps: BootTestDeps, order: BootTestOrder): Promise<Job> {
   if (order.serial !== null) linePattern(order.serial);
   const backup = findCompleted(deps.catalog, order.backup);
+  // not only after half an hour of booting
+  await confirmWritable(deps.repositories.byId(backup.repositoryId));
   const jobId = deps.engine.newId();
   // held to the end: nobody may merge layers while a machine reads them, or look for orphans while it is stored
   const release = await deps.locks.acquireSoon(jobId, restoreLocks(backup, []));
