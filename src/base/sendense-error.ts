@@ -47,10 +47,16 @@ export function isErrorCode(value: unknown): value is ErrorCode {
   return typeof value === 'string' && Object.hasOwn(errorCodes, value);
 }
 
+/** Errors of damaged file systems, errno(3), for which Node has numbers only. */
+const unnamed: Readonly<Record<string, string>> = { '74': 'EBADMSG', '117': 'EUCLEAN' };
+
 /** The errno name (`ENOENT`, `EIO` …) of a Node system error, else null. */
 export function errnoOf(error: unknown): string | null {
   const code = error instanceof Error && 'code' in error ? error.code : null;
-  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : null;
+  if (typeof code !== 'string') return null;
+  const number = /^Unknown system error -(\d+)$/.exec(code)?.[1];
+  if (number !== undefined) return unnamed[number] ?? `E${number}`;
+  return /^E[A-Z0-9]+$/.test(code) ? code : null;
 }
 
 export function messageOf(error: unknown): string {

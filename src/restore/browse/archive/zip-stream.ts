@@ -48,7 +48,7 @@ async function* pieces(folder: GuestNode, signal: AbortSignal): AsyncGenerator<B
       throw new SendenseError('MOUNT_FAILED', { detail: `reading "${shown(names)}" failed: ${reason}` });
     zip.leftOut.push(`${shown(names)}: ${reason}`);
   };
-  for await (const { folder: parent, names } of walkTree(folder, { onSkipped })) {
+  for await (const { folder: parent, names } of walkTree(folder, { owner: zip, onSkipped })) {
     if (signal.aborted) throw new SendenseError('CANCELLED');
     await using node = await openChild(parent, Buffer.from(names.at(-1) ?? '', 'latin1'));
     // the walk says it too, when it wants to go down

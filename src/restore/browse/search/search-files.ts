@@ -99,7 +99,11 @@ async function searchBelow(
     const actual = fileTypeOf(node.stat);
     if (actual !== 'directory')
       throw new SendenseError('PATH_WRONG_TYPE', { path: displayPath(path), actual, expected: 'a folder' });
-    const walk = walkTree(node, { after, onSkipped: (names) => skip(search, fullPath(path, names)) });
+    const walk = walkTree(node, {
+      owner: mount,
+      after,
+      onSkipped: (names) => skip(search, fullPath(path, names)),
+    });
     try {
       return await collect(search, path, walk);
     } catch (error) {

@@ -30,6 +30,8 @@ interface Level {
 }
 
 export interface WalkOptions {
+  /** Walks of the same owner that go on in a large folder do not read it again; nothing in a mount changes. */
+  readonly owner: object;
   /** The entry after which to go on, from the start of the walk; empty: from the beginning. */
   readonly after?: readonly string[];
   /** Called for each folder that was not entered: unreadable, too deep, or of a foreign mount. */
@@ -43,9 +45,9 @@ export interface WalkOptions {
  */
 export async function* walkTree(
   root: GuestNode,
-  { after = [], onSkipped }: WalkOptions,
+  { owner, after = [], onSkipped }: WalkOptions,
 ): AsyncGenerator<WalkedEntry> {
-  const levels: Level[] = [await levelOf(root, after[0])];
+  const levels: Level[] = [await levelOf(owner, root, after[0])];
   const names: string[] = [];
   // still on the way to where the last walk stopped
   let resumed = 0;
@@ -64,7 +66,14 @@ export async function* walkTree(
       if (isKnown) resumed += 1;
       else yield { folder: level.folder, names: path, isFolder: entry.isFolder };
       if (!entry.isFolder) continue;
-      const below = await enter(levels, entry.name, path, isKnown ? after[resumed] : undefined, onSkipped);
+      const below = await enter(
+        owner,
+        levels,
+        entry.name,
+        path,
+        isKnown ? after[resumed] : undefined,
+        onSkipped,
+      );
       if (!below) continue;
       levels.push(below);
       names.push(entry.name);
@@ -75,6 +84,7 @@ export async function* walkTree(
 }
 
 async function enter(
+  owner: object,
   levels: readonly Level[],
   name: string,
   path: readonly string[],
@@ -99,7 +109,7 @@ async function enter(
     const { dev, ino } = folder.stat;
     if (levels.some((level) => level.folder.stat.ino === ino && level.folder.stat.dev === dev))
       throw new Error('it holds itself');
-    return await levelOf(folder, from);
+    return await levelOf(owner, folder, from);
   } catch (error) {
     await folder?.close();
     onSkipped(path, error instanceof Error ? error.message.replace(/,? '?\/proc\/.*$/s, '') : String(error));
@@ -107,12 +117,25 @@ async function enter(
   }
 }
 
+interface KnownFolder {
+  readonly device: bigint;
+  readonly inode: bigint;
+  readonly entries: readonly Entry[];
+}
+const lastLarge = new WeakMap<object, KnownFolder>();
+const LARGE_ENTRIES = 1000;
+
 /** @param from the first name that is wanted, in the order of bytes */
-async function levelOf(folder: GuestNode, from: string | undefined): Promise<Level> {
-  const entries = (await readEntries(folder))
-    .filter(({ name }) => from === undefined || name >= from)
-    .sort((a, b) => (a.name < b.name ? -1 : 1));
-  return { folder, entries, next: 0 };
+async function levelOf(owner: object, folder: GuestNode, from: string | undefined): Promise<Level> {
+  const { dev, ino } = folder.stat;
+  const known = lastLarge.get(owner);
+  const isKnown = known?.device === dev && known.inode === ino;
+  const entries = isKnown
+    ? known.entries
+    : (await readEntries(folder)).sort((a, b) => (a.name < b.name ? -1 : 1));
+  if (entries.length >= LARGE_ENTRIES) lastLarge.set(owner, { device: dev, inode: ino, entries });
+  const start = from === undefined ? 0 : entries.findIndex(({ name }) => name >= from);
+  return { folder, entries, next: start < 0 ? entries.length : start };
 }
 
 async function readEntries(folder: GuestNode): Promise<Entry[]> {
