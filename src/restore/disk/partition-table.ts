@@ -17,7 +17,10 @@ interface SfdiskTable {
   };
 }
 
-/** Reads the answer of `sfdisk -J`. Slices that do not lie inside the disk are cut or left out. */
+/**
+ * Reads the answer of `sfdisk -J`. Slices that do not lie inside the disk are cut or left out, and a slice that is told
+ * again: a chain of extended boot records may lead back to itself.
+ */
 export function parsePartitionTable(json: string, diskBytes: number): DiskSlice[] {
   const { device, sectorsize, partitions } = (JSON.parse(json) as SfdiskTable).partitiontable;
   const sectorBytes = sectorsize ?? SECTOR_BYTES;
@@ -28,7 +31,10 @@ export function parsePartitionTable(json: string, diskBytes: number): DiskSlice[
     const partitionNumber = Number(/(\d+)$/.exec(partition.node.slice(device.length))?.[1]);
     const offsetBytes = partition.start * sectorBytes;
     const sizeBytes = Math.min(partition.size * sectorBytes, diskBytes - offsetBytes);
-    if (Number.isInteger(partitionNumber) && sizeBytes > 0)
+    const isKnown = slices.some(
+      (slice) => slice.offsetBytes === offsetBytes && slice.sizeBytes === sizeBytes,
+    );
+    if (Number.isInteger(partitionNumber) && sizeBytes > 0 && !isKnown)
       slices.push({ partitionNumber, offsetBytes, sizeBytes });
   }
   return slices;
