@@ -8,9 +8,7 @@ import type { GuestNode } from './guest-node.ts';
 import { displayPath, type GuestPath } from './guest-path.ts';
 import { asPathError } from './guest-root.ts';
 import { type BrowsableMount, locatePath } from './locate-path.ts';
-
-/** Few enough round trips through loop and FUSE to stay near the disk's speed. */
-const READ_BYTES = 1024 * 1024;
+import { readAhead } from './transfer/read-ahead.ts';
 
 /** One of the two streams may be taken, or `close` called; either way no descriptor stays open. */
 export interface FileDownload extends AsyncDisposable {
@@ -81,8 +79,7 @@ function fileDownload(handle: FileHandle, node: GuestNode, scope: string): FileD
     gid: Number(stat.gid),
     etag: `"${scope}-${stat.ino.toString(36)}-${stat.mtimeNs.toString(36)}-${stat.size.toString(36)}"`,
     stream: (start, end) => {
-      if (end >= start)
-        return handle.createReadStream({ start, end, highWaterMark: READ_BYTES, autoClose: true });
+      if (end >= start) return readAhead(handle, start, end);
       return new Readable({
         read() {
           this.push(null);
