@@ -36,7 +36,11 @@ interface StorageDaemonDeps {
   readonly objects?: readonly string[];
   /** Told each time it serves, also after a restart. */
   readonly onServing?: () => Promise<void>;
-  /** Told after the process died and everything was opened anew. */
+  /**
+   * False: one that died stays dead. For who must not read through files that were opened at another time than the others.
+   */
+  readonly isRestarted?: boolean;
+  /** Told after the process died and everything was opened anew, or will not be. */
   readonly onRestart?: (outcome: string) => void;
 }
 
@@ -53,6 +57,7 @@ export class StorageDaemon implements AsyncDisposable {
   #process: RunningDaemon | null = null;
   #monitor: QmpClient | null = null;
   #stopping = false;
+  #isDead = false;
 
   constructor(deps: StorageDaemonDeps) {
     this.#deps = deps;
@@ -103,6 +108,10 @@ export class StorageDaemon implements AsyncDisposable {
         }
       // forgotten first: a restart in the middle of this must not open it again
       this.#images.delete(name);
+      if (this.#isDead) {
+        for (const view of image.exports.values()) await clearMountpoint(view);
+        return;
+      }
       for (const [exportId, view] of image.exports) await this.#removeExport(exportId, view);
       await this.#execute('blockdev-del', { 'node-name': name });
     });
@@ -163,6 +172,12 @@ export class StorageDaemon implements AsyncDisposable {
 
   async #restartAfter(daemon: RunningDaemon, outcome: string): Promise<void> {
     if (this.#stopping || this.#process !== daemon) return;
+    if (this.#deps.isRestarted === false) {
+      this.#deps.logger.error({ outcome, pid: daemon.pid }, 'qemu-storage-daemon died');
+      this.#isDead = true;
+      this.#deps.onRestart?.(outcome);
+      return;
+    }
     this.#deps.logger.error({ outcome, pid: daemon.pid }, 'qemu-storage-daemon died; starting it again');
     await this.#serial(async () => {
       while (!this.#stopping) {

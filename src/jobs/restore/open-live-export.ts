@@ -37,7 +37,7 @@ const isLoopback = (address: string): boolean =>
   isIPv4(address) ? address.startsWith('127.') : address === '::1';
 
 /**
- * Serves a restore point; the backup cannot be deleted while it is served.
+ * Serves a restore point; its backup cannot be deleted and its chain not be merged while it is served.
  * @throws BACKUP_…, DISK_UNKNOWN, LAYER_…, LIMIT_REACHED, TOOL_FAILED
  */
 export async function openLiveExport(deps: LiveDeps, order: LiveOrder): Promise<LiveSession> {
@@ -47,13 +47,13 @@ export async function openLiveExport(deps: LiveDeps, order: LiveOrder): Promise<
     exclusive: false,
     busy: (holder) => new SendenseError('BACKUP_BUSY', { backup: backup.id, holder }),
   });
-  // nobody may rewrite layers while they are looked at and opened; afterwards only this backup is held
-  const opening = await deps.locks.acquireSoon('a live export', [
+  // Its layers are opened anew when its storage daemon dies, after it was kept, and to keep it: nobody may rewrite one
+  // as long as it is served, for the files below would no longer fit together.
+  const release = await deps.locks.acquireSoon('a live export', [
     request(chainResource(backup.repositoryId, backup.contextId)),
+    request(`backup:${backup.id}`),
   ]);
-  let release = () => {};
   try {
-    release = await deps.locks.acquireSoon('a live export', [request(`backup:${backup.id}`)]);
     const disks = await readableDisks(deps, backup, order.diskIndex);
     const host = deps.tcpAddress;
     const tcp = order.tcp
@@ -72,7 +72,5 @@ export async function openLiveExport(deps: LiveDeps, order: LiveOrder): Promise<
   } catch (error) {
     release();
     throw error;
-  } finally {
-    opening();
   }
 }

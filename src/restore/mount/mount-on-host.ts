@@ -20,8 +20,8 @@ export async function mountOnHost(
   const onLost = () => {
     isLost = true;
   };
-  // the loop devices hold the files of the dead daemon also after it was started again
-  const daemon = new StorageDaemon({ logger: deps.logger, folder, onRestart: onLost });
+  // one that died is not started again: loop devices would still hold its files, and layers may have been rewritten
+  const daemon = new StorageDaemon({ logger: deps.logger, folder, isRestarted: false, onRestart: onLost });
   undo.push('stop the storage daemon', () => daemon.stop());
   await daemon.start();
   const limitBytes = deps.overlayLimitBytes / Math.max(1, disks.length);

@@ -104,7 +104,7 @@ async function showVolumes(
     })),
   };
   await startVolumes(undo, volumesFile, spec, place.onLost);
-  const daemon = new StorageDaemon({ logger, folder, onRestart: place.onLost });
+  const daemon = new StorageDaemon({ logger, folder, isRestarted: false, onRestart: place.onLost });
   undo.push('stop the storage daemon of the volumes', () => daemon.stop());
   await daemon.start();
   const shown: ShownDisk[] = [];
