@@ -5,9 +5,9 @@ import { Command, CommanderError } from 'commander';
 import { homePaths } from '../base/home-paths.ts';
 import { createLogger } from '../base/logger.ts';
 import { toSendenseError } from '../base/sendense-error.ts';
+import { holdBase } from '../mountd/privileged/base-folder.ts';
+import { localWork } from '../mountd/privileged/local-work.ts';
 import { serveWork } from '../mountd/serve.ts';
-import { holdBase } from '../mountd/work/base-folder.ts';
-import { localWork } from '../mountd/work/local-work.ts';
 
 async function main(): Promise<void> {
   const options = new Command('sendense-mountd')

@@ -2,9 +2,9 @@ import { chmod, mkdir, readdir, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { run } from '../base/process.ts';
 import { errnoOf, SendenseError } from '../base/sendense-error.ts';
+import { checkedName } from './privileged/checked-path.ts';
+import { readMountTable } from './privileged/mount-table.ts';
 import type { Place, PrivilegedWork, SweepResult } from './privileged-work.ts';
-import { checkedName } from './work/checked-path.ts';
-import { readMountTable } from './work/mount-table.ts';
 
 /** What is left of the work without privileges: places for FUSE, which its own user may unmount. */
 export function unprivilegedWork(baseFolder: string): PrivilegedWork {

@@ -19,7 +19,7 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type RunningDaemon, startDaemon } from '../../src/base/process.ts';
 import { MountdClient } from '../../src/mountd/client.ts';
-import { localWork } from '../../src/mountd/work/local-work.ts';
+import { localWork } from '../../src/mountd/privileged/local-work.ts';
 import { StorageDaemon } from '../../src/qemu/storage-daemon.ts';
 
 const NOBODY = 65_534;

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { localWork } from '../../src/mountd/work/local-work.ts';
+import { localWork } from '../../src/mountd/privileged/local-work.ts';
 import type { MountRequest, OpenMount, OpenMountDeps } from '../../src/restore/mount/mount-request.ts';
 import { openMount } from '../../src/restore/mount/open-mount.ts';
 

@@ -8,7 +8,7 @@ import { Bench, sha256, tool } from './restore-fixtures.ts';
 /** Opens a mount in a process of its own, then kills it and its storage daemon as a power cut would. */
 async function leaveMount(bench: Bench, request: object): Promise<void> {
   const source = new URL('../../src/restore/mount/open-mount.ts', import.meta.url).href;
-  const work = new URL('../../src/mountd/work/local-work.ts', import.meta.url).href;
+  const work = new URL('../../src/mountd/privileged/local-work.ts', import.meta.url).href;
   const settings = {
     baseFolder: bench.mountFolder,
     imageFolder: join(bench.runFolder, 'mounts'),

@@ -1,7 +1,7 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { unmount } from '../../src/mountd/work/unmount.ts';
+import { unmount } from '../../src/mountd/privileged/unmount.ts';
 import { readOnlyChain } from '../../src/qemu/block-graph.ts';
 import { createOverlay } from '../../src/restore/disk/overlay.ts';
 import { type OpenVm, type OpenVmDeps, openVm } from '../../src/restore/vm/open-vm.ts';

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connectNbd, disconnectNbd } from '../../src/mountd/work/nbd-work.ts';
+import { connectNbd, disconnectNbd } from '../../src/mountd/privileged/nbd-work.ts';
 import { TestAppliance } from '../support/appliance.ts';
 
 const CYCLES = 50;

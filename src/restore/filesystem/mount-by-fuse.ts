@@ -1,8 +1,8 @@
 import { basename, join } from 'node:path';
 import { type RunningDaemon, run, startDaemon } from '../../base/process.ts';
 import { hasCode, messageOf } from '../../base/sendense-error.ts';
+import { readMountTable } from '../../mountd/privileged/mount-table.ts';
 import type { Place, PrivilegedWork } from '../../mountd/privileged-work.ts';
-import { readMountTable } from '../../mountd/work/mount-table.ts';
 import type { UndoStack } from '../mount/undo-stack.ts';
 import type { FuseProgram } from './fuse-programs.ts';
 

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { kernelHasNbd } from '../../mountd/work/nbd-work.ts';
+import { kernelHasNbd } from '../../mountd/privileged/nbd-work.ts';
 
 /**
  * Who reads the guest's structures, and how its disks are shown:

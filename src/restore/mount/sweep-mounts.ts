@@ -2,8 +2,8 @@ import { readdir, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from '../../base/logger.ts';
 import { messageOf } from '../../base/sendense-error.ts';
+import { readMountTable } from '../../mountd/privileged/mount-table.ts';
 import type { PrivilegedWork } from '../../mountd/privileged-work.ts';
-import { readMountTable } from '../../mountd/work/mount-table.ts';
 import { readExposed, removeEmpty } from './expose-folder.ts';
 
 export interface SweepDeps {
