@@ -1,19 +1,37 @@
-// Prints the failed tests of vitest's JSON report, or with --line the one closing line.
-import { readFileSync } from 'node:fs';
+// Reads vitest's JSON reports: of the first run, and of the second one of the files that failed in it, if there was one.
+// Prints what failed; with --line the one closing line; with --again the files to run once more.
+import { existsSync, readFileSync } from 'node:fs';
 
-const [file, mode] = process.argv.slice(2);
-let report;
-try {
-  report = JSON.parse(readFileSync(file, 'utf8'));
-} catch {
-  // the runner ended before it could report
-  report = { numPassedTests: 0, numFailedTests: 1, testResults: [], success: false };
+const [first, second, mode] = process.argv.slice(2);
+
+function read(file) {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')).testResults;
+  } catch {
+    // the runner ended before it could report
+    return [{ name: file, status: 'failed', message: 'there is no report', assertionResults: [] }];
+  }
 }
-const brokenFiles = report.testResults.filter((result) => result.status === 'failed' && result.assertionResults.every((test) => test.status !== 'failed'));
-const failed = report.numFailedTests + brokenFiles.length;
-if (mode === '--line') console.log(`${report.numPassedTests} passed, ${failed} failed`);
+const hasFailed = (result) => result.status === 'failed' || result.assertionResults.some((test) => test.status === 'failed');
+const firstResults = read(first);
+const again = firstResults.filter(hasFailed).map((result) => result.name);
+// only a few: when much fails it is not the machine that was busy
+const isWorthIt = again.length > 0 && again.length <= 5 && again.every((name) => name.endsWith('.test.ts'));
+const secondResults = isWorthIt && existsSync(second) ? read(second) : [];
+const results = firstResults.map((result) => secondResults.find(({ name }) => name === result.name) ?? result);
+
+const tests = results.flatMap((result) => result.assertionResults);
+const passed = tests.filter((test) => test.status === 'passed').length;
+const brokenFiles = results.filter((result) => result.status === 'failed' && result.assertionResults.every((test) => test.status !== 'failed'));
+const failed = tests.filter((test) => test.status === 'failed').length + brokenFiles.length;
+const failuresOf = (list) => list.flatMap((result) => result.assertionResults.filter((test) => test.status === 'failed').map((test) => `${test.fullName} (${result.name})`));
+
+if (mode === '--again') console.log(isWorthIt ? again.join('\n') : '');
+else if (mode === '--line') console.log(`${passed} passed, ${failed} failed`);
 else {
-  for (const result of report.testResults) for (const test of result.assertionResults) if (test.status === 'failed') console.log(`FAILED: ${test.fullName} (${result.name})`);
+  const still = failuresOf(results);
+  for (const name of failuresOf(firstResults).filter((name) => !still.includes(name))) console.log(`UNSTABLE: it failed beside others and passed alone: ${name}`);
+  for (const name of still) console.log(`FAILED: ${name}`);
   for (const result of brokenFiles) console.log(`FAILED to run: ${result.name}: ${result.message}`);
 }
-process.exitCode = failed === 0 && report.numPassedTests > 0 ? 0 : 1;
+process.exitCode = failed === 0 && passed > 0 ? 0 : 1;

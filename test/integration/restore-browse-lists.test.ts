@@ -88,7 +88,8 @@ test('a large folder comes in pages, each name once and in order', async () => {
   expect(performance.now() - started).toBeLessThan(10_000);
   expect(pages).toBe(7);
   expect(names).toEqual(Array.from({ length: FILES }, (_, i) => `f${i}`).sort());
-  expect(openFds()).toBe(before);
+  // one of an earlier test may only now be closed
+  expect(openFds()).toBeLessThanOrEqual(before);
 });
 
 test('several file systems: keys, search, ambiguity', async () => {
@@ -120,5 +121,6 @@ test('several file systems: keys, search, ambiguity', async () => {
     fields: { path: '/disk1/no' },
   });
   await expect(openDownload(two, '/')).rejects.toMatchObject({ code: 'PATH_WRONG_TYPE' });
-  expect(openFds()).toBe(before);
+  // one of an earlier test may only now be closed
+  expect(openFds()).toBeLessThanOrEqual(before);
 });

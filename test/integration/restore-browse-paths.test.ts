@@ -64,7 +64,8 @@ test.each([
 ])('%j is refused with %s', async (path, code) => {
   const before = openFds();
   await expect(openDownload(one, path)).rejects.toMatchObject({ code });
-  expect(openFds()).toBe(before);
+  // one of an earlier test may only now be closed
+  expect(openFds()).toBeLessThanOrEqual(before);
 });
 
 test('a host folder mounted into the guest tree is not entered', async () => {
@@ -101,5 +102,6 @@ test('many paths, good and bad, leave no descriptor open', async () => {
       }),
     );
   }
-  expect(openFds()).toBe(before);
+  // one of an earlier test may only now be closed
+  expect(openFds()).toBeLessThanOrEqual(before);
 });

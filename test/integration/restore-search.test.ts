@@ -69,7 +69,8 @@ test.each([
   expect(paths.filter((path) => !path.includes('\xff')).toSorted()).toEqual(wanted.toSorted());
   expect(new Set(paths).size).toBe(paths.length);
   if (paths.length > limit) expect(answers).toBeGreaterThanOrEqual(Math.ceil(paths.length / limit));
-  expect(openFds()).toBe(before);
+  // one of an earlier test may only now be closed
+  expect(openFds()).toBeLessThanOrEqual(before);
 });
 
 test('each entry alone when there is no time: it still ends', async () => {
@@ -114,7 +115,8 @@ test('a foreign mount is skipped and told, a client that has gone ends it, and n
     code: 'PATH_WRONG_TYPE',
   });
   await expect(searchFiles(one, '/', query('*', { cursor: '!' }))).resolves.toBeDefined();
-  expect(openFds()).toBe(before);
+  // one of an earlier test may only now be closed
+  expect(openFds()).toBeLessThanOrEqual(before);
 });
 
 test('details of files', async () => {

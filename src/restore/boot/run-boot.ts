@@ -167,7 +167,7 @@ async function watch({ qemu, serial, screen, state, machine, signal }: Watched):
     serial.lookAtUnfinished();
     if (end !== null) throw await brokenBy(machine, end);
     const said = machine.uefi === null ? await readFile(machine.firmwareLog, 'latin1').catch(() => '') : '';
-    if (state.isHandedOver || hasHandedOver(said)) screen.handOver();
+    if ((state.isHandedOver || hasHandedOver(said)) && screen.handOver()) nextPictureMs = 0;
     if (firmwareGaveUp(said)) state.fail('the firmware found nothing to boot on its disks');
     if (state.elapsedMs() >= nextPictureMs) {
       // a machine that ends at this instant is noticed in the next round

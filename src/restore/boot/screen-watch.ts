@@ -43,9 +43,14 @@ export class ScreenWatch {
     if (isDue && this.#kept.length < MAX_KEPT && !isBlank(picture)) await this.#keep(picture, nowMs);
   }
 
-  /** The firmware starts what is on a disk: what is shown then is its own picture and says nothing of the guest. */
-  handOver(): void {
+  /**
+   * The firmware starts what is on a disk: what is shown then is its own picture and says nothing of the guest.
+   * @returns true the first time: a look is due at once, for a guest may draw its only picture a second later
+   */
+  handOver(): boolean {
+    const isNews = !this.#hasHandedOver;
     this.#hasHandedOver = true;
+    return isNews;
   }
 
   /** How long a picture of the guest has been there that is not blank; 0 without one. */
