@@ -15,11 +15,17 @@ export const queryNumber = (min: number, max: number) =>
 const nameWords = 'made of at most 64 letters, digits, ".", "_" and "-", beginning with a letter or digit';
 
 export const vmName = z.string().regex(vmNamePattern, nameWords).meta({ description: 'Name of a machine' });
-/** An id, the beginning of one, `latest` or `latest:<vm>`. */
+/** An id, the beginning of one, `latest` or `latest:<vm>`; in a mirror with its name and a slash before. */
 export const backupRef = z
   .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,191}$/, 'an id, the beginning of one, latest or latest:MACHINE')
-  .meta({ description: 'Backup id, a unique beginning of it, `latest` or `latest:<machine>`' });
+  .regex(
+    /^([A-Za-z0-9][A-Za-z0-9._-]{0,63}\/)?[A-Za-z0-9][A-Za-z0-9._:-]{0,191}$/,
+    'an id, the beginning of one, latest or latest:MACHINE; in a mirror MIRROR/ID',
+  )
+  .meta({
+    description:
+      'Backup id, a unique beginning of it, `latest` or `latest:<machine>`; of a mirror `<mirror>/<id>` where it is only read',
+  });
 export const id = z.string().regex(idPattern, 'an id');
 export const repositoryName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, nameWords);
 export const backupType = z.enum(['full', 'incremental', 'differential']);

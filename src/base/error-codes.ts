@@ -1,6 +1,7 @@
 import { backupCodes } from './error-codes/backups.ts';
 import { jobCodes } from './error-codes/jobs.ts';
 import { machineCodes } from './error-codes/machines.ts';
+import { mirrorCodes } from './error-codes/mirrors.ts';
 import { repositoryCodes } from './error-codes/repositories.ts';
 import { requestCodes } from './error-codes/requests.ts';
 import { restoreCodes } from './error-codes/restore.ts';
@@ -15,6 +16,7 @@ export const errorCodes = {
   ...backupCodes,
   ...repositoryCodes,
   ...restoreCodes,
+  ...mirrorCodes,
   ...jobCodes,
   ...toolCodes,
 } as const;

@@ -6,6 +6,7 @@ import { type ChainQueries, chainQueries } from './chains.ts';
 import { EventLog } from './events.ts';
 import { type IdempotencyQueries, idempotencyQueries } from './idempotency.ts';
 import { type JobQueries, jobQueries } from './jobs.ts';
+import { type MirrorQueries, mirrorQueries } from './mirrors.ts';
 import { type MountQueries, mountQueries } from './mounts.ts';
 import { openCatalog } from './open-catalog.ts';
 import { type PinQueries, pinQueries } from './pins.ts';
@@ -27,6 +28,7 @@ export interface Catalog extends Disposable {
   readonly repositories: RepositoryQueries;
   readonly repositorySizes: RepositorySizeQueries;
   readonly mounts: MountQueries;
+  readonly mirrors: MirrorQueries;
   readonly bootTests: BootTestQueries;
   readonly events: EventLog;
   readonly idempotency: IdempotencyQueries;
@@ -47,6 +49,7 @@ export function createCatalog(file: string, clock: Clock, logger: Logger): Catal
     repositories: repositoryQueries(db),
     repositorySizes: repositorySizeQueries(db),
     mounts: mountQueries(db),
+    mirrors: mirrorQueries(db),
     bootTests: bootTestQueries(db),
     events: new EventLog(db, clock, logger),
     idempotency: idempotencyQueries(db),

@@ -12,7 +12,12 @@ export type JobKind =
   | 'consolidate'
   | 'verify'
   | 'copy'
-  | 'rebuild';
+  | 'rebuild'
+  | 'mirror-sync'
+  | 'mirror-verify'
+  | 'mirror-prune'
+  | 'mirror-lock'
+  | 'mirror-fetch';
 
 export interface JobProgress {
   readonly totalBytes: number;

@@ -5,6 +5,7 @@ import { verifyCommands } from './backup/verify.ts';
 import { completionCommand } from './completion.ts';
 import { doctorCommand } from './doctor.ts';
 import { jobCommands } from './job.ts';
+import { mirrorCommands } from './mirror/mirror.ts';
 import { repositoryCommands } from './repository/repository.ts';
 import { bootTestCommands } from './restore/boot-test.ts';
 import { liveCommands } from './restore/live.ts';
@@ -35,6 +36,7 @@ export function createProgram(version: string): Command {
   jobCommands(program);
   pruneCommands(program);
   repositoryCommands(program);
+  mirrorCommands(program);
   systemCommands(program);
   doctorCommand(program);
   completionCommand(program);

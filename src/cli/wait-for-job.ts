@@ -35,7 +35,15 @@ export function progressLine(job: JobView): string {
 }
 
 /** Phases that have a measure worth a line. */
-const toldPhases = new Set<string | null>(['transferring', 'copying', 'verifying', 'merging', 'compressing']);
+const toldPhases = new Set<string | null>([
+  'transferring',
+  'copying',
+  'verifying',
+  'merging',
+  'compressing',
+  'uploading',
+  'fetching',
+]);
 
 /**
  * Follows a job to its end: a live line on a terminal, a line per 10 % elsewhere. Ctrl-C cancels the job and still

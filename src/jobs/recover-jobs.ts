@@ -27,7 +27,7 @@ export async function recoverJobs(deps: RecoverDeps): Promise<number> {
   for (const job of unfinished) {
     try {
       if (job.kind === 'backup') await recoverBackup(deps, job);
-      else if (job.kind === 'copy') await recoverCopies(deps, job);
+      else if (job.kind === 'copy' || job.kind === 'mirror-fetch') await recoverCopies(deps, job);
       else if (job.kind === 'restore-disk' || job.kind === 'restore-vm') await recoverRestore(deps, job);
       // what others began, the repository itself knows and has settled when it was opened
       else end(deps, job, 'fail');

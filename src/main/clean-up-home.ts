@@ -8,6 +8,7 @@ import { viewsFolder } from '../repository/verify/chain-views.ts';
 import { sweepMounts } from '../restore/mount/sweep-mounts.ts';
 import { clearBootTests } from './wire-boot-tests.ts';
 import { clearLive } from './wire-live.ts';
+import { clearMirrors } from './wire-mirrors.ts';
 import { type Mountd, wireMountd } from './wire-mountd.ts';
 import { clearExports } from './wire-tools.ts';
 
@@ -30,6 +31,7 @@ export async function cleanUpHome({ paths, logger, ownerId, mountdFile }: CleanU
   await emptyDir(join(paths.runFolder, 'restore'));
   await clearLive(paths);
   await clearBootTests(paths);
+  await clearMirrors(paths);
   if (leftovers > 0 || swept.mounts > 0)
     logger.warn({ processes: leftovers, ...swept }, 'cleaned up after a daemon that was killed');
   return mountd;

@@ -60,6 +60,7 @@ async function main(): Promise<void> {
     moverFile: programFile('sendense-mover'),
     mountdFile: programFile('sendense-mountd'),
     volumesFile: programFile('sendense-volumes'),
+    mirrorFile: programFile('sendense-mirror'),
     vmFolder: fileURLToPath(new URL('../../build/vm', import.meta.url)),
     ...(onStep ? { onStep } : {}),
   });

@@ -8,6 +8,8 @@ import { chainRoutes } from '../api/routes/chain-routes.ts';
 import { copyRoutes } from '../api/routes/copy-routes.ts';
 import { jobRoutes } from '../api/routes/job-routes.ts';
 import { liveRoutes } from '../api/routes/live-routes.ts';
+import { mirrorRoutes } from '../api/routes/mirror-routes.ts';
+import { mirrorWorkRoutes } from '../api/routes/mirror-work-routes.ts';
 import { repositoryRoutes } from '../api/routes/repository-routes.ts';
 import { restoreRoutes } from '../api/routes/restore-routes.ts';
 import { type Health, systemRoutes } from '../api/routes/system-routes.ts';
@@ -37,6 +39,7 @@ import { checkSocketLengths, listen } from './home-socket.ts';
 import { wireBootTests } from './wire-boot-tests.ts';
 import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
 import { wireLive } from './wire-live.ts';
+import { wireMirrors } from './wire-mirrors.ts';
 import { wireMounts } from './wire-mounts.ts';
 import { wireTools } from './wire-tools.ts';
 
@@ -49,6 +52,7 @@ interface ApplianceDeps {
   readonly moverFile: string;
   readonly mountdFile: string;
   readonly volumesFile: string;
+  readonly mirrorFile: string;
   readonly vmFolder: string;
   /** Another one than the machine's, to live through years in minutes. */
   readonly clock?: Clock;
@@ -126,6 +130,10 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     repositories,
   });
   const { chainsChanged } = routeDeps;
+  const { mirrorFile } = deps;
+  const { mirrors, backupMade } = wireMirrors({
+    ...{ catalog, clock, engine, locks, logger, paths, repositories, mirrorFile },
+  });
   const backup = {
     catalog,
     clock,
@@ -183,20 +191,22 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     moverFile: deps.moverFile,
     segmentBytes: config.restore.segment_mib * 1024 ** 2,
   };
-  const restore = { catalog, repositories, locks, engine, ownFolders, restoreTools };
+  const restore = { catalog, repositories, locks, engine, mirrors, ownFolders, restoreTools };
   const app = createServer({ logger, clock, idempotency: catalog.idempotency, version: deps.version }, [
-    ...backupRoutes({ backup, catalog, clock, engine, locks, repositories, chainsChanged }),
+    ...backupRoutes({ backup, catalog, clock, engine, locks, repositories, chainsChanged, backupMade }),
     ...chainRoutes(routeDeps),
     ...copyRoutes({ ...routeDeps, workFolder: join(paths.runFolder, 'copy') }),
     ...vmRoutes({ catalog, clock, locks, repositories }),
     ...jobRoutes({ engine, jobs: catalog.jobs }),
-    ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, ownFolders }),
+    ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, mirrors, ownFolders }),
     ...wholeDiskRoutes(restore),
     ...liveRoutes({ ...restore, ...live }),
     ...browseRoutes({ catalog, mounts, downloads }),
     ...bootTestRoutes({ ...restore, clock, boots }),
     ...repositoryRoutes({ ...space, engine, repositories, locks }),
     ...verifyRoutes(verify),
+    ...mirrorRoutes(mirrors),
+    ...mirrorWorkRoutes({ ...mirrors, chainsChanged, reserveBytes: config.repository.reserve_bytes }),
     ...systemRoutes({ catalog, loaded, health, examine: () => examine(doctor) }),
   ]);
   const server = createHttpServer(app);

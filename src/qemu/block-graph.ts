@@ -47,12 +47,46 @@ export interface FileNode {
 export type ImageNode = Qcow2Node | RawNode;
 
 /**
- * The graph that reads one restore point.
- * @param chain absolute paths, newest layer first, the full last
+ * A disk that one of our own programs serves on a unix socket, to stand in a chain where a path would stand.
+ * No path begins like this.
  */
-export function readOnlyChain(chain: readonly string[]): Qcow2Node | null {
-  let node: Qcow2Node | null = null;
+export const nbdImage = (socketPath: string, exportName: string, sizeBytes: number): string =>
+  `sendense-nbd:${JSON.stringify([socketPath, exportName, sizeBytes])}`;
+
+/** @returns null for a path */
+export function parseNbdImage(
+  image: string,
+): { readonly socketPath: string; readonly exportName: string; readonly sizeBytes: number } | null {
+  if (!image.startsWith('sendense-nbd:')) return null;
+  const [socketPath, exportName, sizeBytes] = JSON.parse(image.slice(image.indexOf(':') + 1)) as [
+    string,
+    string,
+    number,
+  ];
+  return { socketPath, exportName, sizeBytes };
+}
+
+/**
+ * The graph that reads one restore point.
+ * @param chain absolute paths, newest layer first, the full last; or one disk that is served, see `nbdImage`
+ */
+export function readOnlyChain(chain: readonly string[]): ImageNode | null {
+  let node: ImageNode | null = null;
   for (const filename of chain.toReversed()) {
+    const served = parseNbdImage(filename);
+    if (served) {
+      node = {
+        driver: 'raw',
+        'read-only': true,
+        file: {
+          driver: 'nbd',
+          'read-only': true,
+          server: { type: 'unix', path: served.socketPath },
+          export: served.exportName,
+        },
+      };
+      continue;
+    }
     node = {
       driver: 'qcow2',
       'read-only': true,

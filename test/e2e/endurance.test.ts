@@ -67,6 +67,7 @@ beforeAll(async () => {
     moverFile: new URL('../../dist/main/sendense-mover.js', import.meta.url).pathname,
     vmFolder: new URL('../../build/vm', import.meta.url).pathname,
     volumesFile: new URL('../../dist/main/sendense-volumes.js', import.meta.url).pathname,
+    mirrorFile: new URL('../../dist/main/sendense-mirror.js', import.meta.url).pathname,
     mountdFile: new URL('../../dist/main/sendense-mountd.js', import.meta.url).pathname,
     clock: { now: () => new Date(nowMs) },
   }));

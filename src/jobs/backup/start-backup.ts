@@ -21,6 +21,8 @@ export interface StartBackupDeps {
   readonly locks: ResourceLocks;
   readonly repositories: Repositories;
   readonly chainsChanged: ChainsChanged;
+  /** Told of each new restore point. */
+  readonly backupMade: (backupId: string, vmName: string) => void;
 }
 
 /**
@@ -116,7 +118,10 @@ export async function startBackup(
       ended: (job) => {
         for (const giveBack of held) giveBack();
         recordEnd(deps.backup, job, backupId);
-        if (job.status === 'completed') deps.chainsChanged(vm.contextId, repository.id);
+        if (job.status === 'completed') {
+          deps.chainsChanged(vm.contextId, repository.id);
+          deps.backupMade(backupId, vm.name);
+        }
       },
     });
   } catch (error) {

@@ -4,6 +4,8 @@ import type { Catalog } from '../../catalog/catalog.ts';
 import { freePort } from '../../restore/live/free-port.ts';
 import type { LiveRegistry, LiveSession } from '../../restore/live/live-registry.ts';
 import { findCompleted } from '../find-backup.ts';
+import type { MirrorDeps } from '../mirror/mirror-deps.ts';
+import { mirrorRef, openMirrorDisks } from '../mirror/open-mirror-disks.ts';
 import type { Repositories } from '../repository/repositories.ts';
 import { chainResource, type LockRequest, type ResourceLocks } from '../resource-locks.ts';
 import { readableDisks } from './read-chain.ts';
@@ -13,6 +15,7 @@ export interface LiveDeps {
   readonly repositories: Repositories;
   readonly locks: ResourceLocks;
   readonly lives: LiveRegistry;
+  readonly mirrors: MirrorDeps;
   /** Live id → gives the backup back; called when it closes. */
   readonly liveLocks: Map<string, () => void>;
   readonly defaultExpiresS: number;
@@ -41,6 +44,12 @@ const isLoopback = (address: string): boolean =>
  * @throws BACKUP_…, DISK_UNKNOWN, LAYER_…, LIMIT_REACHED, TOOL_FAILED
  */
 export async function openLiveExport(deps: LiveDeps, order: LiveOrder): Promise<LiveSession> {
+  const inMirror = mirrorRef(order.backup);
+  if (inMirror !== null) {
+    const { diskIndex } = order;
+    const opened = await openMirrorDisks(deps.mirrors, inMirror.mirror, inMirror.backup, diskIndex);
+    return await serve(deps, order, opened.backup.backupId, opened.disks, () => void opened.close());
+  }
   const backup = findCompleted(deps.catalog, order.backup);
   const request = (resource: string): LockRequest => ({
     resource,
@@ -53,14 +62,27 @@ export async function openLiveExport(deps: LiveDeps, order: LiveOrder): Promise<
     request(chainResource(backup.repositoryId, backup.contextId)),
     request(`backup:${backup.id}`),
   ]);
+  const disks = await readableDisks(deps, backup, order.diskIndex).catch((error: unknown) => {
+    release();
+    throw error;
+  });
+  return await serve(deps, order, backup.id, disks, release);
+}
+
+async function serve(
+  deps: LiveDeps,
+  order: LiveOrder,
+  backupId: string,
+  disks: readonly { readonly diskIndex: number; readonly chain: readonly string[] }[],
+  release: () => void,
+): Promise<LiveSession> {
   try {
-    const disks = await readableDisks(deps, backup, order.diskIndex);
     const host = deps.tcpAddress;
     const tcp = order.tcp
       ? { host, port: order.port ?? (await freePort(host)), tls: order.tls || !isLoopback(host) }
       : null;
     const session = await deps.lives.open({
-      backupId: backup.id,
+      backupId,
       disks,
       writable: order.writable,
       tcp,

@@ -6,6 +6,8 @@ import type { WantedMode } from '../../restore/mount/mount-mode.ts';
 import type { MountRegistry } from '../../restore/mount/mount-registry.ts';
 import type { MountSession } from '../../restore/mount/mount-session.ts';
 import { findCompleted } from '../find-backup.ts';
+import type { MirrorDeps } from '../mirror/mirror-deps.ts';
+import { mirrorRef, openMirrorDisks } from '../mirror/open-mirror-disks.ts';
 import type { Repositories } from '../repository/repositories.ts';
 import { chainResource, type LockRequest, type ResourceLocks } from '../resource-locks.ts';
 import { readableDisks } from './read-chain.ts';
@@ -15,6 +17,7 @@ export interface MountDeps {
   readonly repositories: Repositories;
   readonly locks: ResourceLocks;
   readonly mounts: MountRegistry;
+  readonly mirrors: MirrorDeps;
   /** Folders of the appliance itself: nothing is shown there. */
   readonly ownFolders: readonly string[];
   /** Mount id → gives the backup back; called when the mount closes. */
@@ -40,6 +43,9 @@ export async function openRestoreMount(
   { backup: wanted, diskIndex, exposeAt, mode, passphrases }: MountOrder,
 ): Promise<MountSession> {
   if (exposeAt !== null) await refuseOwnFolders(deps, exposeAt);
+  const inMirror = mirrorRef(wanted);
+  if (inMirror !== null)
+    return await mountFromMirror(deps, inMirror, { diskIndex, exposeAt, mode, passphrases });
   const backup = findCompleted(deps.catalog, wanted);
   const request = (resource: string): LockRequest => ({
     resource,
@@ -62,6 +68,24 @@ export async function openRestoreMount(
     throw error;
   } finally {
     opening();
+  }
+}
+
+/** Only what is looked at is fetched. */
+async function mountFromMirror(
+  deps: MountDeps,
+  { mirror, backup }: { readonly mirror: string; readonly backup: string },
+  order: Omit<MountOrder, 'backup'>,
+): Promise<MountSession> {
+  const opened = await openMirrorDisks(deps.mirrors, mirror, backup, order.diskIndex);
+  try {
+    const { disks } = opened;
+    const session = await deps.mounts.open({ ...order, backupId: opened.backup.backupId, disks });
+    deps.mountLocks.set(session.mountId, () => void opened.close());
+    return session;
+  } catch (error) {
+    await opened.close();
+    throw error;
   }
 }
 

@@ -4,6 +4,7 @@ import type { Backup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { RestorePoint, RestoreTools } from '../../restore/whole-disk/restore-request.ts';
 import type { JobEngine } from '../job-engine.ts';
+import type { MirrorDeps } from '../mirror/mirror-deps.ts';
 import type { Repositories } from '../repository/repositories.ts';
 import { chainResource, type LockRequest, type ResourceLocks } from '../resource-locks.ts';
 import type { ReadableDisk } from './read-chain.ts';
@@ -12,6 +13,7 @@ export interface RestoreDeps {
   readonly catalog: Catalog;
   readonly engine: JobEngine;
   readonly locks: ResourceLocks;
+  readonly mirrors: MirrorDeps;
   readonly repositories: Repositories;
   /** Folders of the appliance itself, never an output. */
   readonly ownFolders: readonly string[];
@@ -30,16 +32,17 @@ export function restoreLocks(backup: Backup, outputs: readonly string[]): LockRe
   return [
     { resource: chainResource(backup.repositoryId, backup.contextId), exclusive: false, busy },
     { resource: `backup:${backup.id}`, exclusive: false, busy },
-    // a disk that is being backed up must not be overwritten meanwhile
-    ...outputs.map(
-      (path): LockRequest => ({
-        resource: `disk:${path}`,
-        exclusive: true,
-        busy: (holder) => new SendenseError('DISK_BUSY', { path, holder }),
-      }),
-    ),
+    ...outputLocks(outputs),
   ];
 }
+
+/** A disk that is being backed up must not be overwritten meanwhile. */
+export const outputLocks = (outputs: readonly string[]): LockRequest[] =>
+  outputs.map((path) => ({
+    resource: `disk:${path}`,
+    exclusive: true,
+    busy: (holder) => new SendenseError('DISK_BUSY', { path, holder }),
+  }));
 
 export function restorePointOf(backup: Backup, disk: ReadableDisk): RestorePoint {
   const facts = [backup.contextId, backup.repositoryId, backup.id, backup.jobId, backup.createdAt];

@@ -1,5 +1,4 @@
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
-import type { Backup } from '../../catalog/backups.ts';
 import type { Job } from '../../catalog/jobs.ts';
 import type { OutputFormat } from '../../qemu/qemu-img.ts';
 import { holdBlockDevice, namesOf } from '../../restore/whole-disk/block-device.ts';
@@ -9,15 +8,8 @@ import type { ResumeRule } from '../../restore/whole-disk/restore-request.ts';
 import { checkTargetSize, resolveTarget, type WholeDiskTarget } from '../../restore/whole-disk/target.ts';
 import { TransferProgress } from '../backup/transfer-progress.ts';
 import { endOf } from '../end-of-job.ts';
-import { findCompleted } from '../find-backup.ts';
-import { readableDisks } from './read-chain.ts';
-import {
-  forbiddenPlaces,
-  type RestoreDeps,
-  restoreLocks,
-  restorePointOf,
-  sizeOfDisk,
-} from './restore-deps.ts';
+import { type FoundDisk, findDisk, openDiskPoint } from './open-disk-point.ts';
+import { forbiddenPlaces, type RestoreDeps } from './restore-deps.ts';
 
 export interface RestoreDiskOrder {
   readonly backup: string;
@@ -50,7 +42,7 @@ type Placed = Pick<RestoreDiskOrder, 'backup' | 'diskIndex' | 'output' | 'overwr
 
 /** Changes nothing. @throws OUTPUT_…, TARGET_FAILED, BACKUP_UNKNOWN, BACKUP_NOT_COMPLETE */
 export async function planRestoreDisk(deps: RestoreDeps, order: Placed): Promise<RestorePlan> {
-  const { target, backup } = await place(deps, order);
+  const { target, found } = await place(deps, order);
   const device = target.kind === 'device' ? target.device : null;
   const journal = await readJournal(
     target.kind === 'file'
@@ -58,10 +50,10 @@ export async function planRestoreDisk(deps: RestoreDeps, order: Placed): Promise
       : journalPath.ofRemote(deps.restoreTools.stateFolder, target.path),
   );
   return {
-    backupId: backup.id,
+    backupId: found.backupId,
     kind: target.kind,
     path: target.path,
-    diskBytes: sizeOfDisk(backup, order.diskIndex),
+    diskBytes: found.sizeBytes,
     targetBytes: target.kind === 'nbd' ? target.sizeBytes : (device?.sizeBytes ?? null),
     model: device?.model ?? null,
     contents: device?.contents ?? [],
@@ -69,11 +61,14 @@ export async function planRestoreDisk(deps: RestoreDeps, order: Placed): Promise
   };
 }
 
-async function place(deps: RestoreDeps, order: Placed): Promise<{ target: WholeDiskTarget; backup: Backup }> {
+async function place(
+  deps: RestoreDeps,
+  order: Placed,
+): Promise<{ target: WholeDiskTarget; found: FoundDisk }> {
   const { output, overwrite, differential } = order;
   const forbidden = forbiddenPlaces(deps);
   const target = await resolveTarget(output, { overwrite, forbidden, isInPlace: differential });
-  return { target, backup: findCompleted(deps.catalog, order.backup) };
+  return { target, found: findDisk(deps, order.backup, order.diskIndex) };
 }
 
 /**
@@ -82,26 +77,24 @@ async function place(deps: RestoreDeps, order: Placed): Promise<{ target: WholeD
  */
 export async function startRestoreDisk(deps: RestoreDeps, order: RestoreDiskOrder): Promise<Job> {
   const { diskIndex, output, format, differential } = order;
-  const { target, backup } = await place(deps, order);
-  const sizeBytes = sizeOfDisk(backup, diskIndex);
+  const { target } = await place(deps, order);
   const names = target.kind === 'device' ? await namesOf(target.device) : [target.path];
   const jobId = deps.engine.newId();
-  const release = await deps.locks.acquireSoon(jobId, restoreLocks(backup, names));
+  const opened = await openDiskPoint(deps, jobId, order.backup, diskIndex, names);
+  const { backupId, vmName, sizeBytes, point, release } = opened;
   try {
-    const [disk] = await readableDisks(deps, backup, diskIndex);
-    if (disk === undefined) throw new SendenseError('INTERNAL', { detail: 'no disk' });
     await checkBefore(order, target, sizeBytes);
     return deps.engine.submit(jobId, {
       kind: 'restore-disk',
-      vmName: backup.vmName,
-      backupId: backup.id,
+      vmName,
+      backupId,
       request: { disk_index: diskIndex, output, format, differential },
       run: async (context) => {
         context.setPhase('restoring');
         const progress = new TransferProgress(sizeBytes, Date.now());
         const outcome = await restoreDisk(deps.restoreTools, {
           ...order,
-          point: restorePointOf(backup, disk),
+          point,
           forbidden: forbiddenPlaces(deps),
           onProgress: (moved) => {
             progress.update({ ...moved, reconnects: 0 });
@@ -110,22 +103,22 @@ export async function startRestoreDisk(deps: RestoreDeps, order: RestoreDiskOrde
           signal: context.signal,
         }).catch((error: unknown) => {
           const isChanged = target.kind !== 'file' || differential;
-          if (isChanged && !hasCode(error, ...refusals)) context.warn(incomplete(output, backup.id));
+          if (isChanged && !hasCode(error, ...refusals)) context.warn(incomplete(output, backupId));
           throw error;
         });
         context.setResult({ ...outcome, output });
       },
       ended: (job) => {
         release();
-        const what = `disk ${diskIndex} of ${backup.id}`;
+        const what = `disk ${diskIndex} of ${backupId}`;
         deps.catalog.events.add({
           ...endOf(job, 'restore', {
             completed: `D${what.slice(1)} was restored to ${output}.`,
             cancelled: `Restoring ${what} was cancelled.`,
             failed: `Restoring ${what} failed: `,
           }),
-          subject: backup.vmName,
-          data: { backup_id: backup.id, output },
+          subject: vmName,
+          data: { backup_id: backupId, output },
         });
       },
     });

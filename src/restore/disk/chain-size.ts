@@ -1,4 +1,5 @@
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
+import { parseNbdImage } from '../../qemu/block-graph.ts';
 import { headerObjection, type Qcow2Header, readQcow2Header } from '../../qemu/qcow2-header.ts';
 
 /**
@@ -9,6 +10,9 @@ import { headerObjection, type Qcow2Header, readQcow2Header } from '../../qemu/q
  * @throws CHAIN_PARENT_MISSING, LAYER_REFUSED
  */
 export async function readChainSize(chain: readonly string[]): Promise<number> {
+  const served = chain[0] === undefined ? null : parseNbdImage(chain[0]);
+  // our own program serves it: there are no headers
+  if (served) return served.sizeBytes;
   const headers = await Promise.all(chain.map(readHeader));
   const newest = headers[0];
   if (!newest) throw new SendenseError('INTERNAL', { detail: 'a chain without layers' });

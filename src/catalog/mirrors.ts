@@ -1,0 +1,119 @@
+import type { Db } from './open-catalog.ts';
+
+/** An S3 mirror as it was set up. */
+export interface MirrorRecord {
+  readonly name: string;
+  readonly mirrorId: string;
+  readonly endpoint: string;
+  readonly region: string;
+  readonly bucket: string;
+  /** Empty, or ends with a slash. */
+  readonly prefix: string;
+  readonly accessKey: string;
+  readonly secretKeyFile: string;
+  readonly pathStyle: boolean;
+  readonly tlsCaFile: string | null;
+  readonly mode: 'packed' | 'plain';
+  readonly blockBytes: number;
+  readonly isEncrypted: boolean;
+  /** Null: for reading only. */
+  readonly epoch: number | null;
+  readonly capabilities: Readonly<Record<string, unknown>> | null;
+  readonly settings: MirrorSettings;
+  readonly createdAt: string;
+}
+
+export interface MirrorSettings {
+  /** Of zstd; 0: off. */
+  readonly level: number;
+  /** After each backup, by itself. */
+  readonly isAutomatic: boolean;
+  /** Only these machines; empty: all. */
+  readonly vms: readonly string[];
+  /** Null: as fast as it goes. */
+  readonly mibPerSecond: number | null;
+  readonly rateWindows: readonly {
+    readonly fromMinute: number;
+    readonly toMinute: number;
+    readonly mibPerSecond: number;
+  }[];
+  readonly lock: { readonly mode: 'governance' | 'compliance'; readonly days: number } | null;
+  /** Rules of `prune`, as in `retention` of the configuration. */
+  readonly retention: Readonly<Record<string, unknown>>;
+}
+
+/** One disk of a restore point in a mirror. */
+export interface MirrorPoint {
+  readonly name: string;
+  readonly backupId: string;
+  readonly diskIndex: number;
+  readonly vmName: string;
+  readonly vmUuid: string;
+  readonly createdAt: string;
+  readonly completedAt: string;
+  readonly uploadedAt: string;
+  readonly sizeBytes: number;
+  readonly dataBytes: number;
+  readonly storedBytes: number;
+  /** Names of all disks of the restore point: it is whole when each is there. */
+  readonly members: readonly string[];
+  readonly lockedUntil: string | null;
+}
+
+type Row = { name: string; mirror_id: string; document: string; created_at: string };
+
+const toRecord = (row: Row): MirrorRecord => ({
+  ...(JSON.parse(row.document) as Omit<MirrorRecord, 'name' | 'mirrorId' | 'createdAt'>),
+  name: row.name,
+  mirrorId: row.mirror_id,
+  createdAt: row.created_at,
+});
+
+export function mirrorQueries(db: Db) {
+  const all = db.prepare<[], Row>('SELECT * FROM mirrors ORDER BY name');
+  const byName = db.prepare<[string], Row>('SELECT * FROM mirrors WHERE name = ?');
+  const save = db.prepare(
+    `INSERT INTO mirrors (name, mirror_id, document, created_at) VALUES (@name, @mirrorId, @document, @createdAt)
+     ON CONFLICT (name) DO UPDATE SET mirror_id = @mirrorId, document = @document`,
+  );
+  const remove = db.prepare<[string]>('DELETE FROM mirrors WHERE name = ?');
+  const dropPoints = db.prepare<[string]>('DELETE FROM mirror_points WHERE mirror = ?');
+  const addPoint = db.prepare(
+    `INSERT OR REPLACE INTO mirror_points (mirror, name, backup_id, vm_name, completed_at, document)
+     VALUES (@mirror, @name, @backupId, @vmName, @completedAt, @document)`,
+  );
+  const points = db.prepare<[string], { document: string }>(
+    'SELECT document FROM mirror_points WHERE mirror = ? ORDER BY completed_at DESC, name',
+  );
+  return {
+    all: (): MirrorRecord[] => all.all().map(toRecord),
+    byName: (name: string): MirrorRecord | null => {
+      const row = byName.get(name);
+      return row ? toRecord(row) : null;
+    },
+    save: (record: MirrorRecord): void => {
+      const { name, mirrorId, createdAt, ...document } = record;
+      save.run({ name, mirrorId, createdAt, document: JSON.stringify(document) });
+    },
+    remove: (name: string): void => {
+      remove.run(name);
+    },
+    /** Newest first. */
+    points: (name: string): MirrorPoint[] =>
+      points.all(name).map(({ document }) => JSON.parse(document) as MirrorPoint),
+    replacePoints: db.transaction((name: string, found: readonly MirrorPoint[]) => {
+      dropPoints.run(name);
+      for (const point of found)
+        addPoint.run({
+          mirror: name,
+          name: point.name,
+          backupId: point.backupId,
+          vmName: point.vmName,
+          completedAt: point.completedAt,
+          document: JSON.stringify(point),
+        });
+    }),
+  };
+}
+
+export type MirrorQueries = ReturnType<typeof mirrorQueries>;
