@@ -55,10 +55,23 @@ export function mirrorWorkRoutes(deps: MirrorDeps & FetchDeps): Route[] {
       status: 202,
       summary: 'Upload restore points that the mirror has not got',
       params,
-      body: z.strictObject({ backup_id: backupRef.optional(), vm_name: vmName.optional() }),
+      body: z.strictObject({
+        backup_id: backupRef.optional(),
+        vm_name: vmName.optional(),
+        missing: z
+          .boolean()
+          .default(false)
+          .meta({ description: 'Also those older than the newest in the mirror' }),
+      }),
       answer: jobAnswer,
       handle: async ({ params: { mirror }, body }) =>
-        jobView(startSync(deps, mirror, { backup: body.backup_id ?? null, vmName: body.vm_name ?? null })),
+        jobView(
+          startSync(deps, mirror, {
+            backup: body.backup_id ?? null,
+            vmName: body.vm_name ?? null,
+            isMissing: body.missing,
+          }),
+        ),
     }),
     defineRoute({
       method: 'get',

@@ -65,11 +65,18 @@ export function workCommands(mirror: Command): void {
     .description('upload what the mirror has not got')
     .option('--backup-id <id>', 'only this restore point')
     .option('--vm <name>', 'only this machine')
-    .action(async (name: string, options: { backupId?: string; vm?: string }, command: Command) => {
-      const body = { backup_id: options.backupId, vm_name: options.vm };
-      const keys = ['added', 'skipped', 'stored_bytes', 'reused_bytes', 'packs', 'requests', 'retries'];
-      await work(command, `${path(name)}/sync`, body, keys);
-    });
+    .option('--missing', 'also what is older than the newest there, as retention may have removed it')
+    .action(
+      async (
+        name: string,
+        options: { backupId?: string; vm?: string; missing?: boolean },
+        command: Command,
+      ) => {
+        const body = { backup_id: options.backupId, vm_name: options.vm, missing: options.missing };
+        const keys = ['added', 'skipped', 'stored_bytes', 'reused_bytes', 'packs', 'requests', 'retries'];
+        await work(command, `${path(name)}/sync`, body, keys);
+      },
+    );
   mirror
     .command('points <name>')
     .description('restore points in a mirror')

@@ -20,11 +20,14 @@ import {
   refreshPoints,
   refuseReader,
 } from './mirror-deps.ts';
+import { mirroredBackups } from './mirror-points.ts';
 
 /** Which restore points are to be in the mirror; nothing: all. */
 export interface SyncSelection {
   readonly backup: string | null;
   readonly vmName: string | null;
+  /** Also those older than the newest that is there: retention may have removed them from the mirror. */
+  readonly isMissing?: boolean;
 }
 
 const DAY_MS = 24 * 3600 * 1000;
@@ -69,21 +72,31 @@ export function startSync(deps: MirrorDeps, name: string, selection: SyncSelecti
 }
 
 /** Those of the wanted machines that are not known to be there, oldest first. */
-function choose(deps: MirrorDeps, record: MirrorRecord, { backup, vmName }: SyncSelection): Backup[] {
+function choose(
+  deps: MirrorDeps,
+  record: MirrorRecord,
+  { backup, vmName, isMissing = false }: SyncSelection,
+): Backup[] {
   const { catalog } = deps;
   if (backup !== null) return [findCompleted(catalog, backup)];
   const contextIds =
     vmName === null
       ? catalog.vms.all().map(({ contextId }) => contextId)
       : [findVm(catalog, vmName).contextId];
-  const there = new Set(catalog.mirrors.points(record.name).map(({ name }) => name));
+  const points = catalog.mirrors.points(record.name);
+  const there = new Set(points.map(({ name }) => name));
+  const newest = new Map<string, string>();
+  for (const { isWhole, vmName: vm, completedAt } of mirroredBackups(points))
+    if (isWhole && completedAt > (newest.get(vm) ?? '')) newest.set(vm, completedAt);
+  const isNew = ({ vmName: vm, completedAt }: Backup) =>
+    isMissing || (completedAt ?? '') > (newest.get(vm) ?? '');
   const isThere = ({ id, disks }: Backup) =>
     disks.every(({ diskIndex }) => there.has(pointNameFor(id, diskIndex)));
   const { vms } = record.settings;
   return contextIds
     .flatMap((contextId) => catalog.backups.list({ contextId, status: 'completed', limit: 100_000 }))
     .filter((one) => one.copiedFrom === null || catalog.backups.byId(one.copiedFrom) === null)
-    .filter((one) => (vms.length === 0 || vms.includes(one.vmName)) && !isThere(one))
+    .filter((one) => (vms.length === 0 || vms.includes(one.vmName)) && isNew(one) && !isThere(one))
     .toSorted((a, b) => (a.createdAt < b.createdAt ? -1 : 1));
 }
 

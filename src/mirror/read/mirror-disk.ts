@@ -63,6 +63,12 @@ export class MirrorDisk implements ServedDisk {
     }
   }
 
+  /** From the rows alone: a long hole costs no request. */
+  *extents(offset: number, length: number): Generator<{ length: number; isZero: boolean }> {
+    for (const { size, row } of this.#parts(offset, offset + length))
+      yield { length: size, isZero: row === null || ('zero' in row && row.zero === true) };
+  }
+
   *#parts(from: number, to: number) {
     yield* seenParts(
       this.#points.map(({ table }) => table),

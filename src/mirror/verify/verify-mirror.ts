@@ -79,7 +79,8 @@ export async function verifyMirror(
       if (Math.random() * 100 >= deepPercent) continue;
       checks.push(async () => {
         try {
-          bytes += await readOne(mirror, point, row, place);
+          const length = await readOne(mirror, point, row, place);
+          bytes += length;
           blocks += 1;
         } catch (error) {
           report(name, error);

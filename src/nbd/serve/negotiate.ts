@@ -1,5 +1,12 @@
 import type { Socket } from 'node:net';
-import { infoType, OPTION_MAGIC, OPTION_REPLY_MAGIC, option, optionReply } from '../client/protocol.ts';
+import {
+  BASE_ALLOCATION,
+  infoType,
+  OPTION_MAGIC,
+  OPTION_REPLY_MAGIC,
+  option,
+  optionReply,
+} from '../client/protocol.ts';
 import type { RequestReader } from './request-reader.ts';
 import type { ServedDisk } from './served-disk.ts';
 
@@ -9,6 +16,7 @@ const TRANSMISSION_FLAGS = 0x1 | 0x2 | 0x100;
 const EXPORT_NAME = 1;
 const LIST = 3;
 const INFO = 6;
+const LIST_META_CONTEXT = 9;
 const REPLY_SERVER = 2;
 const ERR_UNSUPPORTED = 2 ** 31 + 1;
 const ERR_INVALID = 2 ** 31 + 3;
@@ -16,13 +24,32 @@ const ERR_UNKNOWN = 2 ** 31 + 6;
 /** No honest option is longer. */
 const MAX_OPTION_BYTES = 64 * 1024;
 
+/** The only context there is. */
+export const ALLOCATION_ID = 1;
+
+/** What a client has chosen. */
+export interface Chosen {
+  readonly disk: ServedDisk;
+  /** Reads are answered in chunks. */
+  readonly isStructured: boolean;
+  /** It may ask what is allocated. */
+  readonly wantsAllocation: boolean;
+}
+
 /** Talks until the client has chosen an export. @returns null when it went away or broke the protocol */
 export async function chooseExport(
   socket: Socket,
   reader: RequestReader,
   disks: readonly ServedDisk[],
   withoutZeroes: boolean,
-): Promise<ServedDisk | null> {
+): Promise<Chosen | null> {
+  let isStructured = false;
+  let contextOf: ServedDisk | null = null;
+  const chosen = (disk: ServedDisk): Chosen => ({
+    disk,
+    isStructured,
+    wantsAllocation: isStructured && contextOf === disk,
+  });
   const find = (name: string) => disks.find((disk) => disk.name === name) ?? null;
   for (;;) {
     const head = await reader.read(16);
@@ -38,7 +65,7 @@ export async function chooseExport(
       const disk = find(data.toString());
       // this old option has no answer for "no"
       if (disk !== null) socket.write(exportAnswer(disk, withoutZeroes));
-      return disk;
+      return disk === null ? null : chosen(disk);
     }
     if (code === option.abort) {
       reply(optionReply.ack);
@@ -56,7 +83,23 @@ export async function chooseExport(
       }
       reply(optionReply.info, exportInfo(disk));
       reply(optionReply.ack);
-      if (code === option.go) return disk;
+      if (code === option.go) return chosen(disk);
+    } else if (code === option.structuredReply) {
+      isStructured = true;
+      reply(optionReply.ack);
+    } else if ((code === option.setMetaContext || code === LIST_META_CONTEXT) && isStructured) {
+      const disk = find(nameIn(data) ?? '');
+      const isSet = code === option.setMetaContext;
+      if (isSet) contextOf = null;
+      if (disk === null) {
+        reply(ERR_UNKNOWN);
+        continue;
+      }
+      if (disk.extents !== undefined && asksForAllocation(data, isSet)) {
+        if (isSet) contextOf = disk;
+        reply(optionReply.metaContext, metaContext(isSet ? ALLOCATION_ID : 0));
+      }
+      reply(optionReply.ack);
     } else reply(ERR_UNSUPPORTED);
   }
 }
@@ -83,6 +126,28 @@ function exportInfo({ sizeBytes }: ServedDisk): Buffer {
   body.writeBigUInt64BE(BigInt(sizeBytes), 2);
   body.writeUInt16BE(TRANSMISSION_FLAGS, 10);
   return body;
+}
+
+function metaContext(id: number): Buffer {
+  const head = Buffer.alloc(4);
+  head.writeUInt32BE(id);
+  return Buffer.concat([head, Buffer.from(BASE_ALLOCATION)]);
+}
+
+/** Name of the export, then a count and so many queries; a list without any asks for all. */
+function asksForAllocation(data: Buffer, isSet: boolean): boolean {
+  let at = 4 + data.readUInt32BE(0);
+  if (at + 4 > data.length) return false;
+  const count = data.readUInt32BE(at);
+  at += 4;
+  if (count === 0) return !isSet;
+  for (let index = 0; index < count && at + 4 <= data.length; index += 1) {
+    const length = data.readUInt32BE(at);
+    const query = data.toString('utf8', at + 4, at + 4 + length);
+    if (query === BASE_ALLOCATION || query === 'base:') return true;
+    at += 4 + length;
+  }
+  return false;
 }
 
 /** Length, name, count and kinds of information wanted, which we have only one of. */

@@ -44,6 +44,6 @@ async function converse(socket: Socket, disks: readonly ServedDisk[]): Promise<v
   const clientFlags = await reader.read(4);
   if (clientFlags === null) return;
   const withoutZeroes = (clientFlags.readUInt32BE(0) & 2) !== 0;
-  const disk = await chooseExport(socket, reader, disks, withoutZeroes);
-  if (disk !== null) await serveReads(socket, reader, disk);
+  const chosen = await chooseExport(socket, reader, disks, withoutZeroes);
+  if (chosen !== null) await serveReads(socket, reader, chosen);
 }
