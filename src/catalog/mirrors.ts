@@ -85,7 +85,18 @@ export function mirrorQueries(db: Db) {
   const points = db.prepare<[string], { document: string }>(
     'SELECT document FROM mirror_points WHERE mirror = ? ORDER BY completed_at DESC, name',
   );
+  const addPruned = db.prepare<[string, string]>(
+    'INSERT OR IGNORE INTO mirror_pruned (mirror, backup_id) VALUES (?, ?)',
+  );
+  const pruned = db.prepare<[string], { backup_id: string }>(
+    'SELECT backup_id FROM mirror_pruned WHERE mirror = ?',
+  );
   return {
+    /** Restore points that are not to be uploaded again by themselves. */
+    pruned: (name: string): Set<string> => new Set(pruned.all(name).map(({ backup_id }) => backup_id)),
+    addPruned: db.transaction((name: string, backupIds: readonly string[]) => {
+      for (const id of backupIds) addPruned.run(name, id);
+    }),
     all: (): MirrorRecord[] => all.all().map(toRecord),
     byName: (name: string): MirrorRecord | null => {
       const row = byName.get(name);

@@ -61,7 +61,7 @@ export function mirrorWorkRoutes(deps: MirrorDeps & FetchDeps): Route[] {
         missing: z
           .boolean()
           .default(false)
-          .meta({ description: 'Also those older than the newest in the mirror' }),
+          .meta({ description: 'Also those that retention removed from the mirror' }),
       }),
       answer: jobAnswer,
       handle: async ({ params: { mirror }, body }) =>

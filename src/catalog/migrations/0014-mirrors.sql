@@ -18,4 +18,10 @@ CREATE TABLE mirror_points (
   document TEXT NOT NULL,
   PRIMARY KEY (mirror, name)
 ) STRICT;
+-- What retention removed from a mirror: it is not uploaded again by itself.
+CREATE TABLE mirror_pruned (
+  mirror TEXT NOT NULL REFERENCES mirrors (name) ON DELETE CASCADE,
+  backup_id TEXT NOT NULL,
+  PRIMARY KEY (mirror, backup_id)
+) STRICT, WITHOUT ROWID;
 CREATE INDEX mirror_points_by_backup ON mirror_points (mirror, backup_id);

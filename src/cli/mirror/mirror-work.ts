@@ -65,7 +65,7 @@ export function workCommands(mirror: Command): void {
     .description('upload what the mirror has not got')
     .option('--backup-id <id>', 'only this restore point')
     .option('--vm <name>', 'only this machine')
-    .option('--missing', 'also what is older than the newest there, as retention may have removed it')
+    .option('--missing', 'also what retention removed from the mirror')
     .action(
       async (
         name: string,

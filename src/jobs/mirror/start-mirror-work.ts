@@ -100,6 +100,7 @@ export function startMirrorPrune(
       setPhase('deleting');
       if (doomed.length > 0)
         await runTask({ ...run, task: { task: 'delete', access, indexFile, points: doomed } });
+      deps.catalog.mirrors.addPruned(name, backupIds);
       setPhase('collecting');
       const graceMs = graceHours * HOUR_MS;
       const report: CollectReport = await runTask({

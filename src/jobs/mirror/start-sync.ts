@@ -20,13 +20,12 @@ import {
   refreshPoints,
   refuseReader,
 } from './mirror-deps.ts';
-import { mirroredBackups } from './mirror-points.ts';
 
 /** Which restore points are to be in the mirror; nothing: all. */
 export interface SyncSelection {
   readonly backup: string | null;
   readonly vmName: string | null;
-  /** Also those older than the newest that is there: retention may have removed them from the mirror. */
+  /** Also those that retention removed from the mirror. */
   readonly isMissing?: boolean;
 }
 
@@ -83,20 +82,15 @@ function choose(
     vmName === null
       ? catalog.vms.all().map(({ contextId }) => contextId)
       : [findVm(catalog, vmName).contextId];
-  const points = catalog.mirrors.points(record.name);
-  const there = new Set(points.map(({ name }) => name));
-  const newest = new Map<string, string>();
-  for (const { isWhole, vmName: vm, completedAt } of mirroredBackups(points))
-    if (isWhole && completedAt > (newest.get(vm) ?? '')) newest.set(vm, completedAt);
-  const isNew = ({ vmName: vm, completedAt }: Backup) =>
-    isMissing || (completedAt ?? '') > (newest.get(vm) ?? '');
+  const there = new Set(catalog.mirrors.points(record.name).map(({ name }) => name));
+  const pruned = isMissing ? new Set<string>() : catalog.mirrors.pruned(record.name);
   const isThere = ({ id, disks }: Backup) =>
     disks.every(({ diskIndex }) => there.has(pointNameFor(id, diskIndex)));
   const { vms } = record.settings;
   return contextIds
     .flatMap((contextId) => catalog.backups.list({ contextId, status: 'completed', limit: 100_000 }))
     .filter((one) => one.copiedFrom === null || catalog.backups.byId(one.copiedFrom) === null)
-    .filter((one) => (vms.length === 0 || vms.includes(one.vmName)) && isNew(one) && !isThere(one))
+    .filter((one) => (vms.length === 0 || vms.includes(one.vmName)) && !pruned.has(one.id) && !isThere(one))
     .toSorted((a, b) => (a.createdAt < b.createdAt ? -1 : 1));
 }
 

@@ -28,6 +28,9 @@ interface Surroundings {
   readonly onReady: () => void;
 }
 
+/** Somebody waits for the answer, and a wrong address stays wrong. */
+const SET_UP_TRIES = 2;
+
 type Of<T extends MirrorTask['task']> = Extract<MirrorTask, { task: T }>;
 
 /** Does what the daemon asked for. @throws MIRROR_… */
@@ -36,8 +39,12 @@ export async function carryOut(
   around: Surroundings,
 ): Promise<TaskResults[MirrorTask['task']]> {
   if (task.task === 'create' || task.task === 'attach') return await open(task, around);
+  if (task.task === 'probe')
+    return await probeStore(
+      new S3Store(task.place, new Requests(around.signal, SET_UP_TRIES)),
+      task.wantLock,
+    );
   const requests = new Requests(around.signal);
-  if (task.task === 'probe') return await probeStore(new S3Store(task.place, requests), task.wantLock);
   const store = new S3Store(task.access.place, requests);
   const mirror = mirrorFrom(store, task.access);
   try {
@@ -81,7 +88,7 @@ export async function carryOut(
 
 async function open(task: Of<'create' | 'attach'>, { signal }: Surroundings): Promise<Opened> {
   const { place, label, applianceId, wantLock } = task;
-  const first = new S3Store(place, new Requests(signal));
+  const first = new S3Store(place, new Requests(signal, SET_UP_TRIES));
   if (task.task === 'create' && task.createBucket) await first.createBucket(wantLock);
   const mayWrite = task.task === 'create' || task.takeOver;
   const capabilities = await (mayWrite ? probeStore(first, wantLock) : unprobed());
@@ -90,7 +97,7 @@ async function open(task: Of<'create' | 'attach'>, { signal }: Surroundings): Pr
       endpoint: place.endpoint,
       detail: 'it does not keep object locks, or the bucket was made without them (see --create-bucket)',
     });
-  const store = new S3Store({ ...place, capabilities }, new Requests(signal));
+  const store = new S3Store({ ...place, capabilities }, new Requests(signal, SET_UP_TRIES));
   const found: FoundMirror =
     task.task === 'create'
       ? await createMirror(store, label, task.wanted)

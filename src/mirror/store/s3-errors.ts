@@ -40,8 +40,10 @@ export function judge(thrown: unknown, place: StorePlace, action: string, key: s
   const failure = failureOf(thrown);
   const { name, status } = failure;
   const detail = `${name}${failure.message === '' ? '' : `: ${failure.message}`}`.replace(/[.\s]+$/, '');
+  // the SDK's own error holds the whole request, signature included: it must not come near a log
+  const cause = new Error(detail);
   const error = (code: Parameters<typeof make>[0], fields: Record<string, string> = {}) =>
-    make(code, { endpoint: place.endpoint, bucket: place.bucket, detail, action, key, ...fields }, thrown);
+    make(code, { endpoint: place.endpoint, bucket: place.bucket, detail, action, key, ...fields }, cause);
   if (name === 'PreconditionFailed' || name === 'ConditionalRequestConflict' || status === 412)
     return final(error('MIRROR_CONFLICT'));
   if (/RequestTimeTooSkewed/.test(name)) {

@@ -1,0 +1,17 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/**
+ * One S3 server for a whole run of the tests, started by the first test that wants one (`s3-server.ts`) and ended here.
+ * @returns called when all tests are over
+ */
+export default function setup(): () => void {
+  const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'sd-s3-'));
+  process.env['SENDENSE_TEST_S3'] = folder;
+  return () => {
+    if (existsSync(join(folder, 'ceph.conf'))) execFileSync('./scripts/s3-server', ['stop', '--dir', folder]);
+    rmSync(folder, { recursive: true, force: true });
+  };
+}
