@@ -11,7 +11,8 @@ export default function setup(): () => void {
   const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'sd-s3-'));
   process.env['SENDENSE_TEST_S3'] = folder;
   return () => {
-    if (existsSync(join(folder, 'ceph.conf'))) execFileSync('./scripts/s3-server', ['stop', '--dir', folder]);
+    if (existsSync(join(folder, 'ceph.conf')))
+      execFileSync(join('scripts', 's3-server'), ['stop', '--dir', folder]);
     rmSync(folder, { recursive: true, force: true });
   };
 }

@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import type { StorePlace } from '../../src/mirror/store/object-store.ts';
 import { S3Store } from '../../src/mirror/store/s3-store.ts';
 
+const program = join('scripts', 's3-server');
+
 /** A real S3 server, Ceph RGW. */
 export interface S3Server {
   readonly folder: string;
@@ -39,8 +41,8 @@ export async function ownS3(): Promise<S3Server & Disposable> {
   }
 }
 
-export const control = (folder: string, action: 'stop' | 'kill-gateway' | 'start-gateway') =>
-  execFileSync('./scripts/s3-server', [action, '--dir', folder], { stdio: 'ignore' });
+const control = (folder: string, action: 'stop') =>
+  execFileSync(program, [action, '--dir', folder], { stdio: 'ignore' });
 
 async function start(folder: string): Promise<S3Server> {
   // several test files begin at the same time
@@ -48,7 +50,7 @@ async function start(folder: string): Promise<S3Server> {
     'flock',
     [
       join(folder, '.lock'),
-      ...['./scripts/s3-server', 'start', '--dir', folder, '--port', String(await freePorts())],
+      ...[program, 'start', '--dir', folder, '--port', String(await freePorts())],
       ...['--store', 'memstore', '--size-gib', '8'],
     ],
     { stdio: ['ignore', 'ignore', 'inherit'], timeout: 150_000 },

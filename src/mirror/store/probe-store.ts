@@ -5,7 +5,7 @@ import type { Capabilities, ObjectStore } from './object-store.ts';
 import type { S3Store } from './s3-store.ts';
 
 /** Longer than the clocks of servers round to. */
-const LOCK_PROBE_MS = 20_000;
+const LOCK_PROBE_MS = 5_000;
 
 /**
  * Finds out what the server really does, by doing it. Several servers answer 200 to things that they ignore.
