@@ -192,6 +192,7 @@ function populate(): number {
         contextId: contextOf(machine),
         vmUuid: uuidOf(machine),
         name: nameOf(machine),
+        source: { kind: 'image' as const },
         registered: true,
         beforeCommand: null,
         afterCommand: null,

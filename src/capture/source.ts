@@ -1,33 +1,97 @@
-import type { SourceSpec } from '../nbd/mover/block-reader.ts';
+import type { DiskFormat, SourceKind, SourceReference } from '../base/source-reference.ts';
+import type { SourceSpec } from '../nbd/mover/source-spec.ts';
 
 export type Consistency = 'application' | 'filesystem' | 'crash';
-
-/** A machine's disks at one instant. */
-export interface Snapshot extends AsyncDisposable {
-  readonly consistency: Consistency;
-  readonly disks: readonly SnapshotDisk[];
-}
-
-export interface SnapshotDisk {
-  /** Identity as the source knows it, never an index we made up. */
-  readonly key: string;
-  readonly sizeBytes: number;
-  /** To store with this restore point; null when the source tracks no changes. */
-  readonly changeId: string | null;
-  /** The read side for the mover, open until the snapshot is disposed. */
-  open(): Promise<SourceSpec>;
-}
-
-/** A thing that can freeze a machine's disks at one instant. */
-export interface Source {
-  readonly kind: 'image';
-  snapshot(machine: MachineRef): Promise<Snapshot>;
-}
-
+/** A registered machine, as its source is asked about it. Plain data. */
 export interface MachineRef {
   readonly name: string;
-  readonly disks: readonly { readonly key: string; readonly format: 'raw' | 'qcow2' }[];
+  /** Lasting and unique: for names of things that are made at the source. */
+  readonly uuid: string;
+  readonly source: SourceReference;
+  readonly disks: readonly { readonly key: string; readonly format: DiskFormat }[];
   readonly allowBacking: readonly string[];
   /** True when something freezes the machine during the transfer. */
   readonly isFrozen: boolean;
 }
+
+export interface DiskDescription {
+  /** Identity as the source knows it, never an index we made up. */
+  readonly key: string;
+  readonly format: DiskFormat;
+  readonly sizeBytes: number;
+}
+
+/** A machine as its source sees it now. Plain data. */
+export interface MachineDescription {
+  readonly name: string;
+  readonly source: SourceReference;
+  readonly isRunning: boolean;
+  /** Those that a backup takes. */
+  readonly disks: readonly DiskDescription[];
+  /** Disks that are left out, and why. */
+  readonly leftOut: readonly { readonly key: string; readonly reason: string }[];
+}
+
+export interface SnapshotOptions {
+  /** For each disk key the change ID of the layer that an incremental would stand on. */
+  readonly since: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+  /** Called before anything is made at the source, with what `cleanUp` needs if this process dies. Plain data. */
+  readonly willMake: (leftover: SnapshotLeftover) => void;
+  readonly warn: (text: string) => void;
+}
+
+export type SnapshotLeftover = Readonly<Record<string, unknown>>;
+
+/** A machine's disks at one instant. Disposing it ends the reading; what tracks the changes stays. */
+export interface Snapshot extends AsyncDisposable {
+  readonly consistency: Consistency;
+  readonly disks: readonly SnapshotDisk[];
+  /** What a restore of the whole machine needs beside its disks; null when there is nothing. */
+  readonly configuration: MachineConfiguration | null;
+}
+
+/** Kept in the manifest. Plain data. */
+export interface MachineConfiguration {
+  readonly kind: 'libvirt';
+  /** The domain, without secrets. */
+  readonly domain_xml: string;
+  /** The checkpoint of this instant, to be told to libvirt again when it was forgotten. Null: there is none. */
+  readonly checkpoint_xml: string | null;
+  /** The UEFI variables as base64 of a zstd stream; null: it has none. */
+  readonly nvram_zst: string | null;
+}
+
+/** Why the changes of a disk are not known. The sentence has no full stop: it stands inside another one. */
+export interface ChangeTrackingLost {
+  readonly lost: string;
+}
+
+export interface SnapshotDisk {
+  readonly key: string;
+  readonly sizeBytes: number;
+  /** To store with this restore point; null when the source tracks no changes. */
+  readonly changeId: string | null;
+  /** The whole disk, open until the snapshot is disposed. */
+  open(): Promise<SourceSpec>;
+  /** The same with the extents that changed since then. */
+  changedSince(changeId: string): Promise<SourceSpec | ChangeTrackingLost>;
+}
+
+/** A thing that can freeze a machine's disks at one instant. */
+export interface Source {
+  readonly kind: SourceKind;
+  /** The machines at a place that the source understands; for libvirt a URI. */
+  discover(place: string): AsyncIterable<MachineDescription>;
+  /** @throws SOURCE_…, when the machine or one of its disks is not there */
+  describe(machine: MachineRef): Promise<MachineDescription>;
+  /** All disks at one instant. @throws SOURCE_…, CANCELLED; nothing stays behind then */
+  snapshot(machine: MachineRef, options: SnapshotOptions): Promise<Snapshot>;
+  /** Removes what a snapshot made whose process died. Repeating it is fine. */
+  cleanUp(machine: MachineRef, leftover: SnapshotLeftover): Promise<void>;
+  /** No layer needs other change IDs than these any more: the source may forget what it keeps for others. */
+  release(machine: MachineRef, neededChangeIds: readonly string[]): Promise<void>;
+}
+
+/** The source for a machine of this kind. */
+export type SourceOf = (kind: SourceKind) => Source;

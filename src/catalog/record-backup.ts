@@ -152,6 +152,8 @@ function adoptVm(catalog: Catalog, vm: VmDocument, manifests: readonly Manifest[
       contextId: vm.context_id,
       vmUuid: vm.vm_uuid,
       name: isNameTaken ? `${vm.vm_name}-${vm.vm_uuid.slice(0, 8)}` : vm.vm_name,
+      // a place to connect to is not taken from a repository, no more than a command
+      source: { kind: 'image' },
       registered: false,
       beforeCommand: null,
       afterCommand: null,

@@ -1,10 +1,9 @@
+import type { DiskFormat, SourceReference } from '../base/source-reference.ts';
 import type { Db } from './open-catalog.ts';
-
-export type DiskFormat = 'raw' | 'qcow2';
 
 export interface VmDisk {
   readonly diskIndex: number;
-  /** The source's own identity of the disk: for images the absolute path. */
+  /** The source's own identity of the disk: for images the absolute path, for libvirt the target. */
   readonly key: string;
   readonly format: DiskFormat;
   readonly active: boolean;
@@ -14,6 +13,7 @@ export interface Vm {
   readonly contextId: string;
   readonly vmUuid: string;
   readonly name: string;
+  readonly source: SourceReference;
   readonly registered: boolean;
   readonly beforeCommand: string | null;
   readonly afterCommand: string | null;
@@ -27,6 +27,7 @@ interface VmRow {
   context_id: string;
   vm_uuid: string;
   vm_name: string;
+  source: string;
   registered: number;
   before_command: string | null;
   after_command: string | null;
@@ -52,6 +53,7 @@ export function vmQueries(db: Db) {
     contextId: row.context_id,
     vmUuid: row.vm_uuid,
     name: row.vm_name,
+    source: JSON.parse(row.source) as SourceReference,
     registered: row.registered === 1,
     beforeCommand: row.before_command,
     afterCommand: row.after_command,
@@ -69,9 +71,9 @@ export function vmQueries(db: Db) {
   const byUuid = db.prepare<[string], VmRow>('SELECT * FROM vm_contexts WHERE vm_uuid = ?');
   const all = db.prepare<[], VmRow>('SELECT * FROM vm_contexts ORDER BY vm_name');
   const upsert = db.prepare(
-    `INSERT INTO vm_contexts (context_id, vm_uuid, vm_name, source_kind, registered, before_command, after_command, allow_backing, created_at, updated_at)
-     VALUES (@contextId, @vmUuid, @name, 'image', @registered, @beforeCommand, @afterCommand, @allowBacking, @createdAt, @now)
-     ON CONFLICT (context_id) DO UPDATE SET registered = @registered, before_command = @beforeCommand, after_command = @afterCommand,
+    `INSERT INTO vm_contexts (context_id, vm_uuid, vm_name, source, registered, before_command, after_command, allow_backing, created_at, updated_at)
+     VALUES (@contextId, @vmUuid, @name, @source, @registered, @beforeCommand, @afterCommand, @allowBacking, @createdAt, @now)
+     ON CONFLICT (context_id) DO UPDATE SET source = @source, registered = @registered, before_command = @beforeCommand, after_command = @afterCommand,
        allow_backing = @allowBacking, updated_at = @now`,
   );
   const upsertDisk = db.prepare(
@@ -100,6 +102,7 @@ export function vmQueries(db: Db) {
     save: db.transaction((vm: Vm, now: Date) => {
       upsert.run({
         ...vm,
+        source: JSON.stringify(vm.source),
         registered: vm.registered ? 1 : 0,
         allowBacking: JSON.stringify(vm.allowBacking),
         now: now.toISOString(),

@@ -3,10 +3,11 @@ import { isAbsolute, normalize } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { contextIdFor, firstFree, newUuid } from '../base/ids.ts';
 import { SendenseError } from '../base/sendense-error.ts';
+import type { DiskFormat } from '../base/source-reference.ts';
 import { inspectDisk } from '../capture/image/inspect-disk.ts';
 import { sourceGraph } from '../capture/image/source-graph.ts';
 import type { Catalog } from '../catalog/catalog.ts';
-import type { DiskFormat, Vm, VmDisk } from '../catalog/vms.ts';
+import type { Vm, VmDisk } from '../catalog/vms.ts';
 import { findVm } from './find-backup.ts';
 import type { Repositories } from './repository/repositories.ts';
 import type { ResourceLocks } from './resource-locks.ts';
@@ -46,6 +47,7 @@ export async function addVm(deps: VmDeps, name: string, change: VmChange): Promi
     contextId: firstFree(contextIdFor(name, now), (id) => deps.catalog.vms.byContext(id) !== null),
     vmUuid: newUuid(),
     name,
+    source: { kind: 'image' },
     registered: true,
     beforeCommand: null,
     afterCommand: null,

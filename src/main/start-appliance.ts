@@ -21,7 +21,6 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import type { LoadedConfig } from '../base/config/load-config.ts';
 import type { HomePaths } from '../base/home-paths.ts';
 import type { Logger } from '../base/logger.ts';
-import { imageSource } from '../capture/image/image-source.ts';
 import { createCatalog } from '../catalog/catalog.ts';
 import { type DoctorDeps, examine } from '../jobs/doctor/examine.ts';
 import { JobEngine } from '../jobs/job-engine.ts';
@@ -41,6 +40,7 @@ import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
 import { wireLive } from './wire-live.ts';
 import { wireMirrors } from './wire-mirrors.ts';
 import { wireMounts } from './wire-mounts.ts';
+import { wireSources } from './wire-sources.ts';
 import { wireTools } from './wire-tools.ts';
 
 interface ApplianceDeps {
@@ -140,7 +140,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     exports: programs.exports,
     moverFile: deps.moverFile,
     toolVersions,
-    source: imageSource({ daemon: programs.daemon }),
+    sourceOf: wireSources({ daemon: programs.daemon }),
     maxDepth: hardDepth(config),
     hookTimeoutMs: config.jobs.hook_timeout_s * 1000,
     reserveBytes: config.repository.reserve_bytes,

@@ -41,7 +41,7 @@ export const vmDocument = z.object({
   vm_uuid: uuid,
   vm_name: id,
   context_id: id,
-  source_kind: z.literal('image'),
+  source_kind: z.enum(['image', 'libvirt']),
   disks: z.array(
     z.object({
       disk_index: z.number().int().min(0),
@@ -91,6 +91,14 @@ export const sidecarDocument = z.object({
   compressed_file_bytes: bytes.optional(),
 });
 
+/** What a restore of the whole machine needs beside its disks. */
+const machineConfiguration = z.object({
+  kind: z.literal('libvirt'),
+  domain_xml: z.string().min(1),
+  checkpoint_xml: z.string().min(1).nullable(),
+  nvram_zst: z.base64().nullable(),
+});
+
 /** `backups/<backup-id>.json`: written last. No manifest, no backup. */
 export const manifestDocument = z.object({
   format,
@@ -106,6 +114,8 @@ export const manifestDocument = z.object({
   completed_at: time,
   /** The restore point of which this one is a copy, where that lay, and when it was copied. */
   copied_from: z.object({ backup_id: id, repository_id: uuid, copied_at: time }).optional(),
+  /** Absent when the source knows of none. */
+  configuration: machineConfiguration.optional(),
   disks: z
     .array(
       z.object({

@@ -1,6 +1,6 @@
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
 import { nodeNames } from '../../nbd/exports/node-names.ts';
-import type { SourceSpec } from '../../nbd/mover/block-reader.ts';
+import type { SourceSpec } from '../../nbd/mover/source-spec.ts';
 import type { StorageDaemon } from '../../qemu/storage-daemon.ts';
 import type { Snapshot, SnapshotDisk, Source } from '../source.ts';
 import { type InspectedDisk, inspectDisk } from './inspect-disk.ts';
@@ -13,6 +13,19 @@ import { sourceGraph } from './source-graph.ts';
 export function imageSource(deps: { readonly daemon: StorageDaemon }): Source {
   return {
     kind: 'image',
+    // any file may be a disk: only a person knows
+    discover: async function* () {},
+    describe: async (machine) => {
+      const disks = await Promise.all(
+        machine.disks.map(async ({ key, format }) => {
+          const { path, sizeBytes } = await inspectDisk(key, format);
+          return { key: path, format, sizeBytes };
+        }),
+      );
+      return { name: machine.name, source: machine.source, isRunning: false, disks, leftOut: [] };
+    },
+    cleanUp: async () => undefined,
+    release: async () => undefined,
     snapshot: async (machine) => {
       const inspected = await Promise.all(machine.disks.map((disk) => inspectDisk(disk.key, disk.format)));
       const opened: string[] = [];
@@ -31,11 +44,13 @@ export function imageSource(deps: { readonly daemon: StorageDaemon }): Source {
             opened.push(node);
             return spec;
           },
+          changedSince: async () => ({ lost: 'image files track no changes' }),
         }),
       );
       return {
         consistency: machine.isFrozen ? 'application' : 'crash',
         disks,
+        configuration: null,
         [Symbol.asyncDispose]: async () => {
           for (const node of opened) await deps.daemon.closeImage(node);
         },

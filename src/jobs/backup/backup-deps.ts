@@ -1,5 +1,5 @@
 import type { Clock } from '../../base/clock.ts';
-import type { Source } from '../../capture/source.ts';
+import type { SourceOf } from '../../capture/source.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import type { ExportBackend } from '../../nbd/exports/export-backend.ts';
@@ -10,7 +10,7 @@ import type { Repository } from '../../repository/open-repository.ts';
 export interface BackupDeps {
   readonly catalog: Catalog;
   readonly clock: Clock;
-  readonly source: Source;
+  readonly sourceOf: SourceOf;
   readonly exports: ExportBackend;
   readonly moverFile: string;
   readonly toolVersions: Readonly<Record<string, string>>;

@@ -4,6 +4,7 @@ import type { ExportBackend } from '../../nbd/exports/export-backend.ts';
 import { exportNameFor } from '../../nbd/exports/export-name.ts';
 import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
 import { runMover } from '../../nbd/mover/run-mover.ts';
+import type { SourceSpec } from '../../nbd/mover/source-spec.ts';
 import { createLayer } from '../../qemu/qemu-img.ts';
 import { claimLayer } from '../../repository/layers/claim-layer.ts';
 import { discardLayer } from '../../repository/layers/seal-layer.ts';
@@ -16,6 +17,8 @@ export interface FillRequest {
   readonly diskIndex: number;
   readonly vmUuid: string;
   readonly disk: SnapshotDisk;
+  /** The disk as the mover reads it, with its changes when the plan has a parent and they are known. */
+  readonly source: SourceSpec;
   readonly plan: DiskPlan;
   readonly startedAt: Date;
   readonly onProgress: (progress: MoveProgress) => void;
@@ -108,7 +111,7 @@ async function fill(
     const moved = await runMover({
       moverFile: deps.moverFile,
       spec: {
-        source: await disk.open(),
+        source: request.source,
         target: opened.endpoint,
         tuning: opened.tuning,
         parent:

@@ -1,4 +1,3 @@
-import { realpath } from 'node:fs/promises';
 import { backupIdFor } from '../../base/ids.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Backup } from '../../catalog/backups.ts';
@@ -13,6 +12,7 @@ import type { JobEngine } from '../job-engine.ts';
 import type { Repositories } from '../repository/repositories.ts';
 import { chainResource, type LockRequest, type ResourceLocks } from '../resource-locks.ts';
 import type { BackupDeps } from './backup-deps.ts';
+import { placesOf } from './machine-ref.ts';
 import { runBackup } from './run-backup.ts';
 
 export interface StartBackupDeps {
@@ -38,9 +38,7 @@ export async function startBackup(
   const { catalog, clock } = deps.backup;
   const vm = findVm(catalog, vmName);
   if (!vm.registered) throw new SendenseError('VM_NOT_REGISTERED', { vm: vmName });
-  const disks = vm.disks.filter((disk) => disk.active);
-  // two names of one disk are one disk; a missing one is reported by the job itself
-  const paths = await Promise.all(disks.map((disk) => realpath(disk.key).catch(() => disk.key)));
+  const paths = await placesOf(vm);
   // looked up and locked without a pause, so that it cannot be removed in between
   const repository = deps.repositories.byName(repositoryName);
   const jobId = deps.engine.newId();

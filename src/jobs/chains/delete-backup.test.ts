@@ -18,6 +18,7 @@ it('refuses a backup that was pinned while it waited for a merge to give way', a
       contextId,
       vmUuid: '11111111-1111-4111-8111-111111111111',
       name: 'm',
+      source: { kind: 'image' },
       registered: true,
       beforeCommand: null,
       afterCommand: null,

@@ -1,9 +1,10 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { errnoOf, messageOf, SendenseError } from '../../base/sendense-error.ts';
 import { mapImage } from '../../qemu/qemu-img.ts';
-import { NbdConnection, type NbdEndpoint } from '../client/nbd-connection.ts';
+import { NbdConnection } from '../client/nbd-connection.ts';
 import { NbdReplyError } from '../client/protocol.ts';
 import { type BlockContent, type DigestPool, SlotReadError } from './digest-pool.ts';
+import type { SourceSpec } from './source-spec.ts';
 
 /** A range of the source and whether it is known to read as zeros. */
 export interface SourceExtent {
@@ -22,15 +23,6 @@ export interface BlockReader extends AsyncDisposable {
   /** Connects anew after a lost connection. */
   reconnect(): Promise<void>;
 }
-
-export type SourceSpec =
-  | { readonly kind: 'file'; readonly path: string; readonly sizeBytes: number; readonly hasHoles: boolean }
-  | {
-      readonly kind: 'nbd';
-      readonly path: string;
-      readonly sizeBytes: number;
-      readonly endpoint: NbdEndpoint;
-    };
 
 /** NBD block status is asked for in ranges of this size, the protocol's requests being 32 bits. */
 const STATUS_BYTES = 1024 ** 3;

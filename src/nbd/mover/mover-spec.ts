@@ -1,8 +1,8 @@
 import type { ErrorFields } from '../../base/sendense-error.ts';
 import type { NbdEndpoint } from '../client/nbd-connection.ts';
 import type { TransferTuning } from '../exports/export-backend.ts';
-import type { SourceSpec } from './block-reader.ts';
 import type { MoveProgress } from './move-disk.ts';
+import type { SourceSpec } from './source-spec.ts';
 
 /** The job of a mover process: one line of JSON on its stdin. */
 export interface MoverSpec {

@@ -1,0 +1,130 @@
+import { type SendenseError, toSendenseError } from '../../base/sendense-error.ts';
+import { runHook } from '../../capture/hooks.ts';
+import type { MachineDescription, Snapshot, Source } from '../../capture/source.ts';
+import type { Vm } from '../../catalog/vms.ts';
+import { REPOSITORY_FORMAT } from '../../repository/documents.ts';
+import { writeVmFile } from '../../repository/publish-backup.ts';
+import type { JobContext } from '../job-engine.ts';
+import type { BackupDeps, BackupRequest } from './backup-deps.ts';
+import type { FilledLayer } from './fill-layer.ts';
+import { foundDisks, machineRef } from './machine-ref.ts';
+import { type PlannedDisk, planDisks, transferDisks } from './transfer-disks.ts';
+
+/** What the snapshot said of itself, for the manifest. */
+export type Captured = Pick<Snapshot, 'consistency' | 'configuration'>;
+
+/**
+ * Snapshot and transfer of all disks. The time in which the machine may be frozen: as short as possible, and `after`
+ * runs whatever happens.
+ * @param made gets each layer as soon as it is filled
+ */
+export async function takeSnapshot(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  made: FilledLayer[],
+): Promise<Captured> {
+  const { vm, backupId } = request;
+  const hook = { vm: vm.name, backupId, timeoutMs: deps.hookTimeoutMs };
+  try {
+    if (vm.beforeCommand !== null) {
+      context.intent('before-hook');
+      await runHook({ ...hook, hook: 'before', command: vm.beforeCommand, signal: context.signal });
+      context.fact('before-hook');
+    }
+    const source = deps.sourceOf(vm.source.kind);
+    const described = await source.describe(machineRef(vm));
+    const current = takeOverDisks(deps, vm, described, context);
+    await writeVmFile(request.repository.root, vmDocumentOf(current));
+    const planned = await planDisks(deps, { ...request, vm: current }, context, described);
+    context.setPhase('snapshotting');
+    await using snapshot = await openSnapshot(source, { ...request, vm: current }, context, planned);
+    await transferDisks(deps, { ...request, vm: current }, context, { snapshot, planned, made });
+    return { consistency: snapshot.consistency, configuration: snapshot.configuration };
+  } finally {
+    if (vm.afterCommand !== null) {
+      context.intent('after-hook');
+      try {
+        await runHook({ ...hook, hook: 'after', command: vm.afterCommand });
+      } catch (error) {
+        afterFailed(deps, request, context, toSendenseError(error));
+      }
+      context.fact('after-hook');
+    }
+  }
+}
+
+const openSnapshot = (
+  source: Source,
+  { vm }: BackupRequest,
+  context: JobContext,
+  planned: readonly PlannedDisk[],
+): Promise<Snapshot> =>
+  source.snapshot(machineRef(vm), {
+    since: Object.fromEntries(
+      planned.flatMap(({ key, plan }) => {
+        const changeId = plan.parent?.layers[0]?.sidecar.change_id ?? null;
+        return changeId === null ? [] : [[key, changeId]];
+      }),
+    ),
+    signal: context.signal,
+    willMake: (leftover) => context.intent('source-touched', leftover),
+    warn: (text) => context.warn(text),
+  });
+
+/** The disks that an operator registered are those; a source that knows its machines itself has the last word. */
+function takeOverDisks(
+  { catalog, clock }: BackupDeps,
+  vm: Vm,
+  described: MachineDescription,
+  context: JobContext,
+): Vm {
+  if (vm.source.kind === 'image') return vm;
+  const disks = foundDisks(vm.disks, described.disks);
+  const current = { ...vm, disks };
+  for (const disk of disks) {
+    const before = vm.disks.find(({ diskIndex }) => diskIndex === disk.diskIndex);
+    if ((before?.active ?? false) === disk.active) continue;
+    const leftOut = described.leftOut.find(({ key }) => key === disk.key);
+    const why = leftOut === undefined ? 'the machine has it no more' : leftOut.reason;
+    const message = disk.active
+      ? `Disk ${disk.diskIndex} (${disk.key}) of "${vm.name}" is new.`
+      : `Disk ${disk.diskIndex} (${disk.key}) of "${vm.name}" is left out from now on: ${why}.`;
+    if (!disk.active) context.warn(message);
+    catalog.events.add({
+      kind: disk.active ? 'disk.added' : 'disk.removed',
+      severity: disk.active ? 'info' : 'warning',
+      subject: vm.name,
+      message,
+      data: { disk_index: disk.diskIndex, disk_key: disk.key },
+    });
+  }
+  catalog.vms.save(current, clock.now());
+  return current;
+}
+
+const vmDocumentOf = (vm: Vm) => ({
+  format: REPOSITORY_FORMAT as 1,
+  vm_uuid: vm.vmUuid,
+  vm_name: vm.name,
+  context_id: vm.contextId,
+  source_kind: vm.source.kind,
+  disks: vm.disks.map((disk) => ({ disk_index: disk.diskIndex, key: disk.key, format: disk.format })),
+});
+
+/** The bytes are good all the same, but somebody must look after the machine. */
+function afterFailed(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  error: SendenseError,
+): void {
+  context.warn(error.message);
+  deps.catalog.events.add({
+    kind: 'hook.failed',
+    severity: 'error',
+    subject: request.vm.name,
+    message: `${error.message} The machine may still be frozen.`,
+    data: { backup_id: request.backupId },
+  });
+}

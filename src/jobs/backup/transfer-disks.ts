@@ -1,0 +1,184 @@
+import { hasCode, SendenseError, toSendenseError } from '../../base/sendense-error.ts';
+import type { DiskDescription, MachineDescription, Snapshot, SnapshotDisk } from '../../capture/source.ts';
+import type { SourceSpec } from '../../nbd/mover/source-spec.ts';
+import { confirmWritable } from '../../repository/open-repository.ts';
+import { makeDiskFolder } from '../../repository/publish-backup.ts';
+import type { JobContext } from '../job-engine.ts';
+import type { BackupDeps, BackupRequest } from './backup-deps.ts';
+import { type FilledLayer, fillLayer } from './fill-layer.ts';
+import { holdLatest } from './hold-latest.ts';
+import { markDamage } from './mark-damage.ts';
+import { type DiskPlan, isUnexpected, planDisk } from './plan-disk.ts';
+import { TransferProgress } from './transfer-progress.ts';
+
+/** A disk of the machine and what its new layer will stand on. */
+export interface PlannedDisk extends DiskDescription {
+  readonly diskIndex: number;
+  readonly plan: DiskPlan;
+}
+
+/** Decides for each disk, before the snapshot: what the source must tell of the changes depends on it. */
+export async function planDisks(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  described: MachineDescription,
+): Promise<PlannedDisk[]> {
+  const { vm } = request;
+  const planned: PlannedDisk[] = [];
+  for (const { diskIndex, key } of vm.disks.filter((disk) => disk.active)) {
+    const disk = described.disks.find((one) => one.key === key);
+    if (!disk) throw new SendenseError('INTERNAL', { detail: `the source does not describe ${key}` });
+    planned.push({ ...disk, diskIndex, plan: await planOne(deps, request, context, { ...disk, diskIndex }) });
+  }
+  if (planned.length === 0)
+    throw new SendenseError('DISK_UNKNOWN', { subject: `The machine "${vm.name}"`, disk: '(any)' });
+  return planned;
+}
+
+interface Transfer {
+  readonly snapshot: Snapshot;
+  readonly planned: readonly PlannedDisk[];
+  readonly made: FilledLayer[];
+}
+
+/** Fills a layer for each disk of the snapshot. */
+export async function transferDisks(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  { snapshot, planned, made }: Transfer,
+): Promise<void> {
+  const totalBytes = snapshot.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
+  const progress = new TransferProgress(totalBytes, Date.now());
+  for (const before of planned) {
+    const { diskIndex } = before;
+    const disk = snapshot.disks.find(({ key }) => key === before.key);
+    if (!disk) throw new SendenseError('INTERNAL', { detail: `the snapshot has no disk ${before.key}` });
+    // a folder must not be made below a mount that has gone since
+    await confirmWritable(request.repository);
+    await makeDiskFolder(request.repository.root, request.vm.vmUuid, diskIndex);
+    const fill = (plan: DiskPlan, source: SourceSpec) => {
+      context.setPhase('transferring');
+      return fillLayer(
+        { ...deps, repositoryRoot: request.repository.root },
+        {
+          contextId: request.vm.contextId,
+          diskIndex,
+          vmUuid: request.vm.vmUuid,
+          disk,
+          source,
+          plan,
+          startedAt: request.createdAt,
+          onProgress: (moved) => {
+            progress.update(moved);
+            context.setProgress(progress.report(Date.now()));
+          },
+        },
+        context,
+      );
+    };
+    // one that was resized between the two looks
+    const isSame = disk.sizeBytes === before.sizeBytes;
+    const plan = isSame
+      ? before.plan
+      : await planOne(deps, request, context, { ...before, sizeBytes: disk.sizeBytes });
+    const known = await knownChanges(disk, plan);
+    if (known.plan !== plan) sayFull(deps, request, context, diskIndex, known.plan.reason ?? '');
+    made.push(await fillOrFull(deps, request, context, { diskIndex, disk, ...known, fill }));
+    progress.diskDone();
+    context.setProgress(progress.report(Date.now()));
+  }
+}
+
+/**
+ * The change ID is read from the very layer that the new one stands on. A layer without one was made by comparing, and
+ * so will this one be. Lost tracking means a full, of this disk only.
+ */
+async function knownChanges(
+  disk: SnapshotDisk,
+  plan: DiskPlan,
+): Promise<{ plan: DiskPlan; source: SourceSpec }> {
+  const changeId = plan.parent?.layers[0]?.sidecar.change_id ?? null;
+  if (changeId === null) return { plan, source: await disk.open() };
+  const changed = await disk.changedSince(changeId);
+  if (!('lost' in changed)) return { plan, source: changed };
+  const reason = `what changed since the last backup is not known: ${changed.lost}`;
+  return { plan: { type: 'full', reason, parent: null }, source: await disk.open() };
+}
+
+async function planOne(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  { diskIndex, key, sizeBytes }: { diskIndex: number; key: string; sizeBytes: number },
+): Promise<DiskPlan> {
+  const { vm, repository } = request;
+  const history = await holdLatest(deps, request, diskIndex, context.signal);
+  const plan = await planDisk(
+    request.type,
+    { diskIndex, diskKey: key, sizeBytes },
+    {
+      root: repository.root,
+      vmUuid: vm.vmUuid,
+      history,
+      maxDepth: deps.maxDepth,
+      signal: context.signal,
+      onDamage: async (damagedIndex, layer, error) => {
+        await markDamage(deps, vm, repository, damagedIndex, layer, error);
+      },
+      onChecked: (backupId, checkedIndex, fingerprint) =>
+        deps.catalog.backups.markFingerprint(backupId, checkedIndex, fingerprint),
+    },
+  );
+  if (plan.reason !== null) sayFull(deps, request, context, diskIndex, plan.reason);
+  return plan;
+}
+
+function sayFull(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  diskIndex: number,
+  reason: string,
+): void {
+  const instead = isUnexpected(reason) ? ` instead of ${request.type}` : '';
+  const message = `Disk ${diskIndex} is backed up in full${instead}: ${reason.replace(/\.$/, '')}.`;
+  if (isUnexpected(reason)) context.warn(message);
+  deps.catalog.events.add({
+    kind: 'backup.became_full',
+    severity: isUnexpected(reason) ? 'warning' : 'info',
+    subject: request.vm.name,
+    message,
+    data: { backup_id: request.backupId, disk_index: diskIndex },
+  });
+}
+
+interface FillStep {
+  readonly diskIndex: number;
+  readonly disk: SnapshotDisk;
+  readonly plan: DiskPlan;
+  readonly source: SourceSpec;
+  readonly fill: (plan: DiskPlan, source: SourceSpec) => Promise<FilledLayer>;
+}
+
+/** A parent that turns out to be damaged while it is read makes this disk go full. */
+async function fillOrFull(
+  deps: BackupDeps,
+  request: BackupRequest,
+  context: JobContext,
+  step: FillStep,
+): Promise<FilledLayer> {
+  try {
+    return await step.fill(step.plan, step.source);
+  } catch (error) {
+    const isParentDamage = step.plan.parent !== null && hasCode(error, 'LAYER_CORRUPT', 'FORMAT_INVALID');
+    if (!isParentDamage) throw error;
+    const damage = toSendenseError(error);
+    const layer = String(damage.fields['layer'] ?? step.plan.parent?.layers[0]?.layer);
+    await markDamage(deps, request.vm, request.repository, step.diskIndex, layer, damage);
+    const reason = `the chain is damaged: ${damage.message}`;
+    sayFull(deps, request, context, step.diskIndex, reason);
+    return await step.fill({ type: 'full', reason, parent: null }, await step.disk.open());
+  }
+}
