@@ -115,10 +115,36 @@ export const jobAnswer = z.object({
   started_at: z.string().nullable(),
   finished_at: z.string().nullable(),
 });
+const targets = z.array(z.string().min(1).max(64)).max(256);
+/** How a machine of a libvirt is found, and what of it is backed up. */
+export const libvirtReference = z.strictObject({
+  uri: z.string().min(1).max(1024).optional(),
+  domain: z.string().min(1).max(256).regex(/^[^-]/, 'a name or UUID').optional(),
+  include_disks: targets.optional(),
+  exclude_disks: targets.optional(),
+  freeze: z.boolean().optional(),
+});
+const sourceAnswer = z.object({
+  kind: z.enum(['image', 'libvirt']),
+  uri: z.string().optional(),
+  domain: z.string().optional(),
+  include_disks: z.array(z.string()).optional(),
+  exclude_disks: z.array(z.string()).optional(),
+  freeze: z.boolean().optional(),
+});
+export const foundMachine = z.object({
+  name: z.string(),
+  registered_as: z.string().nullable(),
+  is_running: z.boolean(),
+  source: sourceAnswer,
+  disks: z.array(z.object({ key: z.string(), format: z.enum(['raw', 'qcow2']), size_bytes: bytes })),
+  left_out: z.array(z.object({ key: z.string(), reason: z.string() })),
+});
 export const vmAnswer = z.object({
   name: z.string(),
   vm_uuid: z.string(),
   context_id: z.string(),
+  source: sourceAnswer,
   registered: z.boolean(),
   before_command: z.string().nullable(),
   after_command: z.string().nullable(),

@@ -22,6 +22,8 @@ const packages: Readonly<Record<string, string>> = {
   btrfstune: 'btrfs-progs',
   pvck: 'lvm2',
   'qemu-system-x86_64': 'qemu-system-x86',
+  virsh: 'libvirt-clients',
+  ssh: 'openssh-client',
 };
 export const packageOf = (tool: string): string => packages[tool] ?? tool;
 

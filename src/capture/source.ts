@@ -33,12 +33,18 @@ export interface MachineDescription {
 }
 
 export interface SnapshotOptions {
-  /** For each disk key the change ID of the layer that an incremental would stand on. */
-  readonly since: Readonly<Record<string, string>>;
+  /** For each disk key what its newest layer remembers, when an incremental would stand on that. */
+  readonly since: Readonly<Record<string, Remembered>>;
   readonly signal: AbortSignal;
   /** Called before anything is made at the source, with what `cleanUp` needs if this process dies. Plain data. */
   readonly willMake: (leftover: SnapshotLeftover) => void;
   readonly warn: (text: string) => void;
+}
+
+/** What a layer and the manifest of its restore point remember of their instant. */
+export interface Remembered {
+  readonly changeId: string;
+  readonly configuration: MachineConfiguration | null;
 }
 
 export type SnapshotLeftover = Readonly<Record<string, unknown>>;

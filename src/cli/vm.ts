@@ -3,10 +3,12 @@ import type { Command } from 'commander';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
 import { type Format, print, printDone } from './output.ts';
+import { discoverCommand, type LibvirtOptions, libvirtPart, withLibvirtOptions } from './vm-libvirt.ts';
 
 interface VmView {
   readonly name: string;
   readonly registered: boolean;
+  readonly source: { readonly kind: string; readonly uri?: string; readonly domain?: string };
   readonly disks: readonly { disk_id: number; path: string; format: string; active: boolean }[];
 }
 
@@ -27,6 +29,10 @@ const show = (format: Format, document: unknown, vms: readonly VmView[]) =>
       { title: 'NAME', value: (vm) => vm.name },
       { title: 'STATE', value: (vm) => (vm.registered ? 'registered' : 'backups only') },
       {
+        title: 'SOURCE',
+        value: ({ source }) => (source.kind === 'image' ? 'image' : `${source.uri} ${source.domain}`),
+      },
+      {
         title: 'DISKS',
         value: (vm) =>
           vm.disks
@@ -38,7 +44,7 @@ const show = (format: Format, document: unknown, vms: readonly VmView[]) =>
     (vm) => vm.name,
   );
 
-interface ChangeOptions {
+interface ChangeOptions extends LibvirtOptions {
   disk?: string[];
   addDisk?: string[];
   removeDisk?: string[];
@@ -49,8 +55,10 @@ interface ChangeOptions {
 
 export function vmCommands(program: Command): void {
   const vm = program.command('vm').description('machines and their disks');
-  vm.command('add <name>')
-    .description('register a machine from local images or block devices')
+  discoverCommand(vm);
+  withLibvirtOptions(vm.command('add <name>'))
+    .description('register a machine from local images or block devices, or of a libvirt')
+    .option('--libvirt <domain>', 'name or UUID of a domain; its disks are found by themselves')
     .option('--disk <path[,format=raw|qcow2]>', 'a disk; repeat it for more', collect, [])
     .option('--before <command>', 'run before the disks are read, as to freeze an application')
     .option('--after <command>', 'run afterwards, whatever happened')
@@ -61,14 +69,15 @@ export function vmCommands(program: Command): void {
       [],
     )
     .action(async (name: string, options: ChangeOptions, command: Command) => {
-      if ((options.disk ?? []).length === 0)
+      if ((options.disk ?? []).length === 0 && options.libvirt === undefined)
         command.error(
-          `error: a machine needs at least one disk, as in: sendense-ctl vm add ${name} --disk /srv/${name}.img`,
+          `error: a machine needs at least one disk, as in: sendense-ctl vm add ${name} --disk /srv/${name}.img, or --libvirt ${name}`,
         );
       const { client, format } = contextOf(command);
       const added = await client.call<VmView>('POST', '/vms', {
         name,
         disks: (options.disk ?? []).map(parseDisk),
+        libvirt: options.libvirt === undefined ? undefined : libvirtPart(options),
         before: options.before,
         after: options.after,
         allow_backing: (options.allowBacking ?? []).map((folder) => resolve(folder)),
@@ -89,7 +98,7 @@ export function vmCommands(program: Command): void {
       const answer = await client.call<VmView>('GET', `/vms/${encodeURIComponent(name)}`);
       show(format, answer, [answer]);
     });
-  vm.command('set <name>')
+  withLibvirtOptions(vm.command('set <name>'))
     .description('change disks and commands of a machine')
     .option('--add-disk <path[,format=…]>', 'add a disk', collect, [])
     .option('--remove-disk <path|number>', 'remove a disk; its backups stay', collect, [])
@@ -105,6 +114,7 @@ export function vmCommands(program: Command): void {
         before: orNull(options.before),
         after: orNull(options.after),
         allow_backing: options.allowBacking,
+        libvirt: libvirtPart(options),
       });
       show(format, changed, [changed]);
     });

@@ -3,11 +3,13 @@ import { isAbsolute, normalize } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { contextIdFor, firstFree, newUuid } from '../base/ids.ts';
 import { SendenseError } from '../base/sendense-error.ts';
-import type { DiskFormat } from '../base/source-reference.ts';
+import type { DiskFormat, LibvirtReference } from '../base/source-reference.ts';
 import { inspectDisk } from '../capture/image/inspect-disk.ts';
 import { sourceGraph } from '../capture/image/source-graph.ts';
+import type { MachineDescription, SourceOf } from '../capture/source.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Vm, VmDisk } from '../catalog/vms.ts';
+import { foundDisks, machineRef } from './backup/machine-ref.ts';
 import { findVm } from './find-backup.ts';
 import type { Repositories } from './repository/repositories.ts';
 import type { ResourceLocks } from './resource-locks.ts';
@@ -17,6 +19,7 @@ export interface VmDeps {
   readonly clock: Clock;
   readonly locks: ResourceLocks;
   readonly repositories: Repositories;
+  readonly sourceOf: SourceOf;
 }
 
 export interface DiskInput {
@@ -31,6 +34,8 @@ export interface VmChange {
   readonly before?: string | null | undefined;
   readonly after?: string | null | undefined;
   readonly allowBacking?: readonly string[] | undefined;
+  /** For a machine of a libvirt, instead of disks. */
+  readonly libvirt?: Partial<Omit<LibvirtReference, 'kind'>> | undefined;
 }
 
 /**
@@ -56,7 +61,12 @@ export async function addVm(deps: VmDeps, name: string, change: VmChange): Promi
     disks: [],
   };
   const base = known
-    ? { ...known, registered: true, disks: known.disks.map((disk) => ({ ...disk, active: false })) }
+    ? {
+        ...known,
+        source: fresh.source,
+        registered: true,
+        disks: known.disks.map((disk) => ({ ...disk, active: false })),
+      }
     : fresh;
   return await applyChange(deps, base, change);
 }
@@ -103,7 +113,12 @@ const lockVm = (deps: VmDeps, vm: Vm) =>
     },
   ]);
 
-async function applyChange(deps: VmDeps, vm: Vm, change: VmChange): Promise<Vm> {
+async function applyChange(deps: VmDeps, before: Vm, change: VmChange): Promise<Vm> {
+  const vm = change.libvirt === undefined ? before : await inLibvirt(deps, before, change.libvirt);
+  if (vm.source.kind !== 'image' && (change.addDisks?.length || change.removeDisks?.length))
+    throw new SendenseError('REQUEST_INVALID', {
+      detail: `the disks of "${vm.name}" are those that libvirt knows; leave some out with --exclude-disk`,
+    });
   const allowBacking = change.allowBacking
     ? await Promise.all(change.allowBacking.map(allowedFolder))
     : vm.allowBacking;
@@ -121,6 +136,42 @@ async function applyChange(deps: VmDeps, vm: Vm, change: VmChange): Promise<Vm> 
     throw new SendenseError('REQUEST_INVALID', { detail: 'a machine needs at least one disk' });
   deps.catalog.vms.save(changed, deps.clock.now());
   return changed;
+}
+
+const ALL_DISKS = { includeDisks: [], excludeDisks: [], freeze: true } as const;
+
+/** The machine with the disks that libvirt knows. @throws LIBVIRT_…, DOMAIN_UNKNOWN, DISK_UNKNOWN */
+async function inLibvirt(
+  deps: VmDeps,
+  vm: Vm,
+  { uri, domain, ...rest }: Partial<Omit<LibvirtReference, 'kind'>>,
+): Promise<Vm> {
+  const known = vm.source.kind === 'libvirt' ? vm.source : null;
+  const source: LibvirtReference = {
+    ...(known ?? { kind: 'libvirt', ...ALL_DISKS }),
+    uri: uri ?? known?.uri ?? 'qemu:///system',
+    domain: domain ?? known?.domain ?? vm.name,
+    ...rest,
+  };
+  const described = await deps.sourceOf('libvirt').describe(machineRef({ ...vm, source }));
+  for (const wanted of [...source.includeDisks, ...source.excludeDisks])
+    if (![...described.disks, ...described.leftOut].some(({ key }) => key === wanted))
+      throw new SendenseError('DISK_UNKNOWN', { subject: `The domain ${source.domain}`, disk: wanted });
+  return { ...vm, source: described.source, disks: foundDisks(vm.disks, described.disks) };
+}
+
+/** The machines of a libvirt, and under which names they are registered. */
+export async function discoverVms(
+  deps: Pick<VmDeps, 'catalog' | 'sourceOf'>,
+  uri: string,
+): Promise<(MachineDescription & { readonly registeredAs: string | null })[]> {
+  const found = await Array.fromAsync(deps.sourceOf('libvirt').discover(uri));
+  const known = deps.catalog.vms.all().filter(({ registered }) => registered);
+  const domainOf = ({ source }: Pick<Vm, 'source'>) => (source.kind === 'libvirt' ? source.domain : null);
+  return found.map((machine) => ({
+    ...machine,
+    registeredAs: known.find((vm) => domainOf(vm) === domainOf(machine))?.name ?? null,
+  }));
 }
 
 async function allowedFolder(path: string): Promise<string> {

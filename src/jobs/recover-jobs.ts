@@ -2,8 +2,10 @@ import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { messageOf, SendenseError } from '../base/sendense-error.ts';
 import { runHook } from '../capture/hooks.ts';
+import type { SnapshotLeftover } from '../capture/source.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Job, JobStep } from '../catalog/jobs.ts';
+import type { Vm } from '../catalog/vms.ts';
 import { removePartial } from '../restore/whole-disk/write-file.ts';
 import { recordEnd } from './backup/start-backup.ts';
 import { nextStatus } from './job-state.ts';
@@ -16,6 +18,8 @@ interface RecoverDeps {
   readonly logger: Logger;
   readonly repositories: Repositories;
   readonly hookTimeoutMs: number;
+  /** Ends what a snapshot left at a source that outlives this daemon. */
+  readonly cleanUpSource: (vm: Vm, leftover: SnapshotLeftover) => Promise<void>;
 }
 
 /**
@@ -49,6 +53,7 @@ async function recoverBackup(deps: RecoverDeps, job: Job): Promise<void> {
   const steps = deps.catalog.jobs.steps(job.id);
   const vm = deps.catalog.vms.byContext(String(job.request['context_id']));
   if (!vm || job.backupId === null) return end(deps, job, 'fail');
+  await letGo(deps, job, steps, vm);
   await thaw(deps, job, steps, vm.afterCommand);
   await recoverCopies(deps, job);
 }
@@ -67,6 +72,25 @@ async function recoverCopies(deps: RecoverDeps, job: Job): Promise<void> {
   }
   const standing = await settleAttempts(deps, repository, job);
   end(deps, job, job.kind === 'backup' && standing.length > 0 ? 'complete' : 'fail');
+}
+
+/** Before the `after` command: a guest that is still frozen is thawed first. */
+async function letGo(deps: RecoverDeps, job: Job, steps: readonly JobStep[], vm: Vm): Promise<void> {
+  if (vm.source.kind === 'image') return;
+  for (const { detail } of steps.filter(({ kind, step }) => kind === 'intent' && step === 'source-touched')) {
+    try {
+      await deps.cleanUpSource(vm, detail);
+    } catch (error) {
+      // a libvirt that cannot be reached is looked at again before the next backup of this machine
+      deps.catalog.events.add({
+        kind: 'source.left_behind',
+        severity: 'warning',
+        subject: job.vmName,
+        message: `What the interrupted backup of "${vm.name}" left at its source could not be removed yet: ${messageOf(error)}`,
+        data: { job_id: job.id },
+      });
+    }
+  }
 }
 
 /** The `after` command was owed from the moment `before` was about to run. */

@@ -5,10 +5,10 @@
  */
 import { createInterface } from 'node:readline';
 import { toSendenseError } from '../base/sendense-error.ts';
-import { openReader } from '../nbd/mover/block-reader.ts';
 import { DigestPool } from '../nbd/mover/digest-pool.ts';
 import { type MoveProgress, moveDisk, slotsFor } from '../nbd/mover/move-disk.ts';
 import type { MoverMessage, MoverSpec } from '../nbd/mover/mover-spec.ts';
+import { openReader } from '../nbd/mover/open-reader.ts';
 import { ParentRows } from '../nbd/mover/parent-rows.ts';
 import { RowWriter } from '../nbd/mover/rows.ts';
 import { WrittenMap } from '../nbd/mover/written-map.ts';

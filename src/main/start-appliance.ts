@@ -21,7 +21,9 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import type { LoadedConfig } from '../base/config/load-config.ts';
 import type { HomePaths } from '../base/home-paths.ts';
 import type { Logger } from '../base/logger.ts';
+import { libvirtSource } from '../capture/libvirt/libvirt-source.ts';
 import { createCatalog } from '../catalog/catalog.ts';
+import { machineRef } from '../jobs/backup/machine-ref.ts';
 import { type DoctorDeps, examine } from '../jobs/doctor/examine.ts';
 import { JobEngine } from '../jobs/job-engine.ts';
 import { recoverJobs } from '../jobs/recover-jobs.ts';
@@ -40,7 +42,7 @@ import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
 import { wireLive } from './wire-live.ts';
 import { wireMirrors } from './wire-mirrors.ts';
 import { wireMounts } from './wire-mounts.ts';
-import { wireSources } from './wire-sources.ts';
+import { libvirtSettings, wireSources } from './wire-sources.ts';
 import { wireTools } from './wire-tools.ts';
 
 interface ApplianceDeps {
@@ -88,8 +90,10 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     settling: settlingDeps(paths, logger, (step) => deps.onStep?.(step)),
   });
   await repositories.openAll(paths.defaultRepositoryFolder);
+  const libvirt = libvirtSource(libvirtSettings(paths, config));
   await recoverJobs({
     catalog,
+    cleanUpSource: (vm, leftover) => libvirt.cleanUp(machineRef(vm), leftover),
     clock,
     logger,
     repositories,
@@ -134,13 +138,14 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const { mirrors, backupMade } = wireMirrors({
     ...{ catalog, clock, engine, locks, logger, paths, repositories, mirrorFile },
   });
+  const sourceOf = wireSources({ daemon: programs.daemon, libvirt });
   const backup = {
     catalog,
     clock,
     exports: programs.exports,
     moverFile: deps.moverFile,
     toolVersions,
-    sourceOf: wireSources({ daemon: programs.daemon }),
+    sourceOf,
     maxDepth: hardDepth(config),
     hookTimeoutMs: config.jobs.hook_timeout_s * 1000,
     reserveBytes: config.repository.reserve_bytes,
@@ -196,7 +201,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     ...backupRoutes({ backup, catalog, clock, engine, locks, repositories, chainsChanged, backupMade }),
     ...chainRoutes(routeDeps),
     ...copyRoutes({ ...routeDeps, workFolder: join(paths.runFolder, 'copy') }),
-    ...vmRoutes({ catalog, clock, locks, repositories }),
+    ...vmRoutes({ catalog, clock, locks, repositories, sourceOf }),
     ...jobRoutes({ engine, jobs: catalog.jobs }),
     ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, mirrors, ownFolders }),
     ...wholeDiskRoutes(restore),

@@ -1,14 +1,26 @@
 import { z } from 'zod';
 import { findVm } from '../../jobs/find-backup.ts';
-import { addVm, changeVm, removeVm, type VmDeps } from '../../jobs/manage-vms.ts';
+import { addVm, changeVm, discoverVms, removeVm, type VmDeps } from '../../jobs/manage-vms.ts';
 import { defineRoute, type Route } from '../route.ts';
-import { flag, path, vmAnswer, vmName } from '../schemas.ts';
+import { flag, foundMachine, libvirtReference, path, vmAnswer, vmName } from '../schemas.ts';
 import { vmView } from '../views.ts';
 
 const tag = 'vms';
 const disk = z.strictObject({ path, format: z.enum(['raw', 'qcow2']).optional() });
 const command = z.string().min(1).max(4096);
 const vmParams = z.object({ vm_name: vmName });
+
+/** What is absent stays as it is. */
+function referenceOf(body: z.infer<typeof libvirtReference> | undefined) {
+  if (body === undefined) return undefined;
+  return {
+    ...(body.uri === undefined ? {} : { uri: body.uri }),
+    ...(body.domain === undefined ? {} : { domain: body.domain }),
+    ...(body.include_disks === undefined ? {} : { includeDisks: body.include_disks }),
+    ...(body.exclude_disks === undefined ? {} : { excludeDisks: body.exclude_disks }),
+    ...(body.freeze === undefined ? {} : { freeze: body.freeze }),
+  };
+}
 
 export function vmRoutes(deps: VmDeps): Route[] {
   return [
@@ -21,7 +33,9 @@ export function vmRoutes(deps: VmDeps): Route[] {
       answer: vmAnswer,
       body: z.strictObject({
         name: vmName,
-        disks: z.array(disk).min(1).max(256),
+        /** Image files and block devices; not together with `libvirt`. */
+        disks: z.array(disk).max(256).default([]),
+        libvirt: libvirtReference.optional(),
         before: command.optional(),
         after: command.optional(),
         allow_backing: z.array(path).max(64).default([]),
@@ -33,8 +47,18 @@ export function vmRoutes(deps: VmDeps): Route[] {
             before: body.before,
             after: body.after,
             allowBacking: body.allow_backing,
+            libvirt: referenceOf(body.libvirt),
           }),
         ),
+    }),
+    defineRoute({
+      method: 'get',
+      path: '/libvirt/domains',
+      tag,
+      summary: 'The machines of a libvirt',
+      answer: z.object({ machines: z.array(foundMachine) }),
+      query: z.object({ uri: z.string().min(1).max(1024).default('qemu:///system') }),
+      handle: async ({ query }) => ({ machines: await discoverVms(deps, query.uri) }),
     }),
     defineRoute({
       method: 'get',
@@ -66,6 +90,7 @@ export function vmRoutes(deps: VmDeps): Route[] {
         before: command.nullable().optional(),
         after: command.nullable().optional(),
         allow_backing: z.array(path).max(64).optional(),
+        libvirt: libvirtReference.optional(),
       }),
       handle: async ({ params, body }) =>
         vmView(
@@ -75,6 +100,7 @@ export function vmRoutes(deps: VmDeps): Route[] {
             before: body.before,
             after: body.after,
             allowBacking: body.allow_backing,
+            libvirt: referenceOf(body.libvirt),
           }),
         ),
     }),

@@ -70,6 +70,12 @@ export const configDefaults = {
     /** Only this machine; any other address needs TLS, which is then always on. */
     tcp_address: '127.0.0.1',
   },
+  libvirt: {
+    /** On the libvirt host: on every Linux, cleared by nobody while a backup runs, and on disk rather than in memory. */
+    scratch_folder: '/var/tmp',
+    /** What a busy guest overwrites in some minutes. */
+    scratch_mib: 1024,
+  },
   boot_test: {
     /** Each takes its memory and, without KVM, whole cores; more of them wait for their turn. */
     max: 2,

@@ -75,6 +75,15 @@ export const configSchema = z.strictObject({
       tcp_address: z.union([z.ipv4(), z.ipv6()]).default(d.live.tcp_address),
     })
     .prefault({}),
+  libvirt: z
+    .strictObject({
+      scratch_folder: z
+        .string()
+        .regex(/^\/[A-Za-z0-9._/-]{0,60}$/, 'an absolute path of at most 61 plain characters')
+        .default(d.libvirt.scratch_folder),
+      scratch_mib: z.number().int().min(1).max(1_048_576).default(d.libvirt.scratch_mib),
+    })
+    .prefault({}),
   boot_test: z
     .strictObject({
       max: z.number().int().min(1).max(64).default(d.boot_test.max),

@@ -66,6 +66,10 @@ export const machineCodes = {
     'The disk {path} changed its size during the backup.',
     'Start the backup again.',
   ),
+  CHANGES_WRONG: environment(
+    'The source calls byte {offset} unchanged, but it reads as zeros and the last backup has data there.',
+    'The disk was probably made smaller and larger again. A full is made instead; if that fails too, start one with `sendense-ctl backup start --type full`.',
+  ),
   SOURCE_IN_USE: busy(
     'The image {path} is being written by another program: {detail}',
     'Stop the machine, or freeze it with --before/--after commands, then try again.',
@@ -73,6 +77,39 @@ export const machineCodes = {
   SOURCE_HEADER_REFUSED: data(
     'The qcow2 image {path} is refused: {detail}',
     'Do not trust this image. If its backing file is meant, allow the folder with `sendense-ctl vm set --allow-backing DIR`.',
+  ),
+  SOURCE_BUSY: busy(
+    'The machine {machine} cannot be backed up now: {detail}.',
+    'See what is going on with `virsh domjobinfo {machine}`; wait for it, or end it with `virsh domjobabort {machine}`.',
+  ),
+  SOURCE_LOST: environment(
+    'The source of disk {path} went away during the backup: {detail}.',
+    'Was the machine stopped or its host restarted? The earlier restore points are untouched; start the backup again.',
+  ),
+  LIBVIRT_URI_INVALID: user(
+    422,
+    2,
+    'The libvirt URI {uri} is refused: {detail}.',
+    'Use one such as qemu:///system or qemu+ssh://root@host/system; log in with a key, as with `ssh root@host true`.',
+  ),
+  LIBVIRT_FAILED: environment(
+    'libvirt at {uri} failed at {command}: {detail}.',
+    'Try the same by hand: `virsh -c {uri} list --all`. Is libvirtd running, and may this user connect to it?',
+  ),
+  LIBVIRT_XML_INVALID: environment(
+    'What libvirt says of the machine cannot be read: {detail}',
+    'See `virsh dumpxml` of the machine; report it as a bug when that is good XML.',
+    false,
+  ),
+  DOMAIN_UNKNOWN: user(
+    404,
+    10,
+    'libvirt has no domain {domain}: {detail}.',
+    'List them with `sendense-ctl vm discover --libvirt`. One that was defined anew with another UUID is added with `sendense-ctl vm add NAME --libvirt DOMAIN`.',
+  ),
+  SCRATCH_SPACE: environment(
+    'A backup of a running machine needs {needed} of free space in {path} on the libvirt host; {available} are free.',
+    'Make room there, or choose another folder with libvirt.scratch_folder in sendense.toml.',
   ),
   HOOK_FAILED: environment(
     'The {hook} command of "{vm}" failed: {detail}.',

@@ -11,6 +11,7 @@ import type { BackupDeps, BackupRequest } from './backup-deps.ts';
 import { checkSpace } from './check-space.ts';
 import type { FilledLayer } from './fill-layer.ts';
 import { publishLayer } from './publish-layer.ts';
+import { releaseUnneeded } from './release-unneeded.ts';
 import { type Captured, takeSnapshot } from './take-snapshot.ts';
 
 /**
@@ -53,6 +54,8 @@ export async function runBackup(deps: BackupDeps, request: BackupRequest, outer:
     const isAway = !(await discardUnpublished(request, context, made));
     const failure = guard.failure() ?? (isAway ? await confirmSoon(repository).catch(toSendenseError) : null);
     throw failure ?? error;
+  } finally {
+    await releaseUnneeded(deps, request, context);
   }
 }
 

@@ -1,9 +1,9 @@
 import { type SendenseError, toSendenseError } from '../../base/sendense-error.ts';
 import { runHook } from '../../capture/hooks.ts';
-import type { MachineDescription, Snapshot, Source } from '../../capture/source.ts';
+import type { MachineDescription, Remembered, Snapshot, Source } from '../../capture/source.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { REPOSITORY_FORMAT } from '../../repository/documents.ts';
-import { writeVmFile } from '../../repository/publish-backup.ts';
+import { findManifest, writeVmFile } from '../../repository/publish-backup.ts';
 import type { JobContext } from '../job-engine.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
 import type { FilledLayer } from './fill-layer.ts';
@@ -54,23 +54,26 @@ export async function takeSnapshot(
   }
 }
 
-const openSnapshot = (
+async function openSnapshot(
   source: Source,
-  { vm }: BackupRequest,
+  { vm, repository }: BackupRequest,
   context: JobContext,
   planned: readonly PlannedDisk[],
-): Promise<Snapshot> =>
-  source.snapshot(machineRef(vm), {
-    since: Object.fromEntries(
-      planned.flatMap(({ key, plan }) => {
-        const changeId = plan.parent?.layers[0]?.sidecar.change_id ?? null;
-        return changeId === null ? [] : [[key, changeId]];
-      }),
-    ),
+): Promise<Snapshot> {
+  const since: Record<string, Remembered> = {};
+  for (const { key, plan } of planned) {
+    const changeId = plan.parent?.layers[0]?.sidecar.change_id ?? null;
+    if (changeId === null || plan.parent === null) continue;
+    const manifest = await findManifest(repository.root, vm.vmUuid, plan.parent.backupId);
+    since[key] = { changeId, configuration: manifest?.configuration ?? null };
+  }
+  return await source.snapshot(machineRef(vm), {
+    since,
     signal: context.signal,
     willMake: (leftover) => context.intent('source-touched', leftover),
     warn: (text) => context.warn(text),
   });
+}
 
 /** The disks that an operator registered are those; a source that knows its machines itself has the last word. */
 function takeOverDisks(

@@ -172,6 +172,11 @@ async function fillOrFull(
   try {
     return await step.fill(step.plan, step.source);
   } catch (error) {
+    if (hasCode(error, 'CHANGES_WRONG')) {
+      const reason = `what changed since the last backup is not known: ${toSendenseError(error).message}`;
+      sayFull(deps, request, context, step.diskIndex, reason);
+      return await step.fill({ type: 'full', reason, parent: null }, await step.disk.open());
+    }
     const isParentDamage = step.plan.parent !== null && hasCode(error, 'LAYER_CORRUPT', 'FORMAT_INVALID');
     if (!isParentDamage) throw error;
     const damage = toSendenseError(error);

@@ -1,7 +1,6 @@
 import type { Socket } from 'node:net';
 import { SendenseError } from '../../base/sendense-error.ts';
 import {
-  BASE_ALLOCATION,
   CLIENT_FLAGS,
   infoType,
   NBD_MAGIC,
@@ -16,8 +15,8 @@ export interface HandshakeResult {
   readonly sizeBytes: number;
   readonly transmissionFlags: number;
   readonly structuredReplies: boolean;
-  /** Id of base:allocation, or null when the server has none. */
-  readonly allocationContext: number | null;
+  /** Whether the server has the context for block status that was wanted. */
+  readonly hasContext: boolean;
   /** Bytes that came after the handshake already. */
   readonly rest: Buffer;
 }
@@ -94,13 +93,13 @@ function lengthPrefixed(text: string): Buffer {
 
 /**
  * Fixed-newstyle negotiation up to the transmission phase.
- * @param wantAllocation also negotiate structured replies and base:allocation, for block status
+ * @param context also negotiate structured replies and this one, for block status; null: none
  * @throws NbdConnectionLost when it breaks, EXPORT_FAILED when the server refuses the export
  */
 export async function handshake(
   socket: Socket,
   exportName: string,
-  wantAllocation: boolean,
+  context: string | null,
 ): Promise<HandshakeResult> {
   const reader = new HandshakeReader(socket);
   const refuse = (detail: string) => new SendenseError('EXPORT_FAILED', { export: exportName, detail });
@@ -130,17 +129,16 @@ export async function handshake(
   flags.writeUInt32BE(CLIENT_FLAGS);
   socket.write(flags);
 
-  let allocationContext: number | null = null;
+  let hasContext = false;
   let structuredReplies = false;
-  if (wantAllocation) {
+  if (context !== null) {
     structuredReplies = await exchange(option.structuredReply, Buffer.alloc(0), () => undefined);
     if (structuredReplies) {
       const count = Buffer.alloc(4);
       count.writeUInt32BE(1);
-      const payload = Buffer.concat([lengthPrefixed(exportName), count, lengthPrefixed(BASE_ALLOCATION)]);
+      const payload = Buffer.concat([lengthPrefixed(exportName), count, lengthPrefixed(context)]);
       await exchange(option.setMetaContext, payload, (type, body) => {
-        if (type === optionReply.metaContext && body.toString('utf8', 4) === BASE_ALLOCATION)
-          allocationContext = body.readUInt32BE(0);
+        if (type === optionReply.metaContext && body.toString('utf8', 4) === context) hasContext = true;
       });
     }
   }
@@ -160,5 +158,5 @@ export async function handshake(
     },
   );
   if (!accepted || sizeBytes < 0) throw refuse('the server does not know or does not give this export');
-  return { sizeBytes, transmissionFlags, structuredReplies, allocationContext, rest: reader.release() };
+  return { sizeBytes, transmissionFlags, structuredReplies, hasContext, rest: reader.release() };
 }

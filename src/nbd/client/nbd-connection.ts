@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
 import { type HandshakeResult, handshake } from './handshake.ts';
 import {
+  BASE_ALLOCATION,
   command,
   NbdConnectionLost,
   NbdReplyError,
@@ -19,6 +20,8 @@ export interface NbdEndpoint {
 
 interface ConnectOptions {
   readonly wantAllocation?: boolean;
+  /** Another context for block status than the allocation, such as `qemu:dirty-bitmap:NAME`. */
+  readonly statusContext?: string;
   /** For the connection and the handshake together. */
   readonly timeoutMs?: number;
   /** A server that is silent for so long with requests under way is given up. */
@@ -42,7 +45,8 @@ export interface StatusExtent {
 /** One client connection in the transmission phase. Requests may be in flight in any number. */
 export class NbdConnection implements AsyncDisposable {
   readonly sizeBytes: number;
-  readonly canReportAllocation: boolean;
+  /** The server has the context that was asked for; without it, block status must not be asked. */
+  readonly canReportStatus: boolean;
   readonly #socket: Socket;
   readonly #flags: number;
   readonly #pending = new Map<number, PendingRequest>();
@@ -54,7 +58,7 @@ export class NbdConnection implements AsyncDisposable {
     this.#socket = socket;
     this.sizeBytes = negotiated.sizeBytes;
     this.#flags = negotiated.transmissionFlags;
-    this.canReportAllocation = negotiated.allocationContext !== null;
+    this.canReportStatus = negotiated.hasContext;
     this.#parser = new ReplyParser(
       (cookie) => this.#pending.get(cookie),
       (cookie) => this.#pending.delete(cookie),
@@ -92,7 +96,8 @@ export class NbdConnection implements AsyncDisposable {
     );
     try {
       // errors of the connection itself reach the handshake's first read
-      const negotiated = await handshake(socket, endpoint.exportName, options.wantAllocation ?? false);
+      const context = options.statusContext ?? (options.wantAllocation ? BASE_ALLOCATION : null);
+      const negotiated = await handshake(socket, endpoint.exportName, context);
       return new NbdConnection(socket, negotiated, options.idleTimeoutMs ?? 120_000);
     } catch (error) {
       socket.on('error', () => undefined);
@@ -140,13 +145,18 @@ export class NbdConnection implements AsyncDisposable {
 
   /** Allocation from `offset` on; the server may answer for less than `length`. */
   async blockStatus(offset: number, length: number): Promise<StatusExtent[]> {
+    const extents = await this.statusFlags(offset, length);
+    return extents.map(({ length: long, flags }) => ({ length: long, zero: (flags & STATE_ZERO) !== 0 }));
+  }
+
+  /** The same with the bits of whatever context was asked for. */
+  async statusFlags(offset: number, length: number): Promise<{ length: number; flags: number }[]> {
     const body = (await this.#request('block status', command.blockStatus, offset, length, {})).statusBody;
-    const extents: StatusExtent[] = [];
-    for (let position = 4; body && position + 8 <= body.length; position += 8) {
-      const state = body.readUInt32BE(position + 4);
-      extents.push({ length: body.readUInt32BE(position), zero: (state & STATE_ZERO) !== 0 });
-    }
-    if (extents.length === 0)
+    const extents: { length: number; flags: number }[] = [];
+    for (let position = 4; body && position + 8 <= body.length; position += 8)
+      extents.push({ length: body.readUInt32BE(position), flags: body.readUInt32BE(position + 4) });
+    // an extent of no length would be asked for again for ever
+    if (extents.length === 0 || extents.some((extent) => extent.length === 0))
       throw new SendenseError('NBD_PROTOCOL', { endpoint: 'the export', detail: 'an empty block status' });
     return extents;
   }

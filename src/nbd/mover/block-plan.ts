@@ -2,7 +2,10 @@ import type { SourceExtent } from './block-reader.ts';
 import type { KnownContent, ParentRows } from './parent-rows.ts';
 import { BLOCK_BYTES } from './rows.ts';
 
-/** One thing for the mover to do; blocks lie on 1 MiB boundaries, the last one may be short. */
+/**
+ * One thing for the mover to do; blocks lie on 1 MiB boundaries, the last one may be short. Where the source tells what
+ * changed, a piece of work may be a part of a block.
+ */
 export type WorkItem =
   /** Read the block, write what is not zero. Nothing is below it. */
   | { readonly kind: 'copy'; readonly offset: number; readonly length: number }
@@ -13,6 +16,8 @@ export type WorkItem =
       readonly length: number;
       readonly known: KnownContent;
     }
+  /** Read the range, write all of it: whatever lies below is old. */
+  | { readonly kind: 'replace'; readonly offset: number; readonly length: number }
   /** The source reads as zeros where the parent may not: mask it. */
   | { readonly kind: 'mask'; readonly offset: number; readonly length: number }
   /** Zeros over nothing: only a row. May be any length. */
@@ -33,9 +38,10 @@ export interface ParentView {
 export async function* alignToBlocks(
   extents: AsyncIterable<SourceExtent>,
   sizeBytes: number,
+  from = 0,
 ): AsyncGenerator<SourceExtent> {
   /** End of what was given out, always on a boundary. */
-  let done = 0;
+  let done = from;
   for await (const extent of extents) {
     const end = extent.offset + extent.length;
     if (!extent.zero) {
@@ -54,13 +60,14 @@ export async function* alignToBlocks(
   if (done < sizeBytes) yield { offset: done, length: sizeBytes - done, zero: false };
 }
 
-/** The work for a full onto a fresh image (no parent) or for a layer above `parent`. */
+/** The work for a full onto a fresh image (no parent) or for a layer above `parent`. @param from a block boundary */
 export async function* planBlocks(
   extents: AsyncIterable<SourceExtent>,
   sizeBytes: number,
   parent: ParentView | null,
+  from = 0,
 ): AsyncGenerator<WorkItem> {
-  for await (const range of alignToBlocks(extents, sizeBytes)) {
+  for await (const range of alignToBlocks(extents, sizeBytes, from)) {
     const end = range.offset + range.length;
     for (let offset = range.offset; offset < end; ) {
       // beyond the parent's end there is nothing below: as in a full

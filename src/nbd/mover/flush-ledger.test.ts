@@ -11,7 +11,7 @@ async function* plan(): AsyncGenerator<WorkItem> {
 it('flushes a replayed item that found its bytes in place before its row goes out', async () => {
   const out: Row[] = [];
   const rows = { write: async (row: Row) => void out.push(row) } as unknown as RowWriter;
-  const ledger = new FlushLedger(plan(), rows);
+  const ledger = new FlushLedger(plan, rows);
   const zero = (offset: number): Row => ({ offset, size: 10, zero: true });
   const first = await ledger.take();
   ledger.done(first?.sequence ?? -1, zero(0), 10);
@@ -28,4 +28,24 @@ it('flushes a replayed item that found its bytes in place before its row goes ou
   });
   expect(flushes).toBe(1);
   expect(out).toEqual([zero(0), zero(10)]);
+});
+
+it('plans on where the source was lost, and does not take that for the end', async () => {
+  const rows = { write: async () => undefined } as unknown as RowWriter;
+  const starts: number[] = [];
+  async function* breaking(from: number): AsyncGenerator<WorkItem> {
+    starts.push(from);
+    for (let offset = from; offset < 50; offset += 10) {
+      if (offset === 20 && starts.length === 1) throw new Error('lost');
+      yield { kind: 'copy', offset, length: 10 };
+    }
+  }
+  const ledger = new FlushLedger(breaking, rows);
+  const taken: (number | undefined)[] = [];
+  taken.push((await ledger.take())?.item.offset, (await ledger.take())?.item.offset);
+  await expect(ledger.take()).rejects.toThrow('lost');
+  for (let item = await ledger.take(); item !== null; item = await ledger.take())
+    taken.push(item.item.offset);
+  expect(taken).toEqual([0, 10, 20, 30, 40]);
+  expect(starts).toEqual([0, 20]);
 });

@@ -21,7 +21,10 @@ export interface TakenItem {
  * order; after a lost connection everything that was not flushed is done again (writes are idempotent).
  */
 export class FlushLedger {
-  readonly #plan: AsyncIterator<WorkItem>;
+  readonly #planFrom: (offset: number) => AsyncIterable<WorkItem>;
+  #plan: AsyncIterator<WorkItem> | null = null;
+  /** End of the last item that was taken. */
+  #planned = 0;
   readonly #rows: RowWriter;
   readonly #entries = new Map<number, Entry>();
   #replay: number[] = [];
@@ -31,8 +34,9 @@ export class FlushLedger {
   #taking: Promise<unknown> = Promise.resolve();
   unflushedBytes = 0;
 
-  constructor(plan: AsyncIterable<WorkItem>, rows: RowWriter) {
-    this.#plan = plan[Symbol.asyncIterator]();
+  /** @param planFrom the work from there on; asked for again when the source was lost in the middle of it */
+  constructor(planFrom: (offset: number) => AsyncIterable<WorkItem>, rows: RowWriter) {
+    this.#planFrom = planFrom;
     this.#rows = rows;
   }
 
@@ -55,11 +59,17 @@ export class FlushLedger {
       if (entry) return { sequence: again, item: entry.item, isReplay: true };
     }
     if (this.#planEnded) return null;
-    const next = await this.#plan.next();
+    this.#plan ??= this.#planFrom(this.#planned)[Symbol.asyncIterator]();
+    const next = await this.#plan.next().catch((error: unknown) => {
+      // a generator that threw says ever after that it is done, and the rest of the disk would be left out
+      this.#plan = null;
+      throw error;
+    });
     if (next.done) {
       this.#planEnded = true;
       return null;
     }
+    this.#planned = next.value.offset + next.value.length;
     const sequence = this.#nextSequence;
     this.#nextSequence += 1;
     this.#entries.set(sequence, { item: next.value, row: null, state: 'taken', bytes: 0, isReplay: false });

@@ -4,8 +4,9 @@ import { NbdConnection, type NbdEndpoint } from '../client/nbd-connection.ts';
 import { NbdConnectionLost, NbdReplyError } from '../client/protocol.ts';
 import type { TransferTuning } from '../exports/export-backend.ts';
 import { allSteps, runsOf } from './block-masks.ts';
-import { type ParentView, planBlocks } from './block-plan.ts';
+import { type ParentView, planBlocks, type WorkItem } from './block-plan.ts';
 import type { BlockReader } from './block-reader.ts';
+import { planChanges } from './changes/plan-changes.ts';
 import type { BlockContent, DigestPool } from './digest-pool.ts';
 import { FlushLedger, type TakenItem } from './flush-ledger.ts';
 import { BLOCK_BYTES, type Row, type RowWriter } from './rows.ts';
@@ -50,13 +51,10 @@ export const slotsFor = (tuning: TransferTuning, hasParent: boolean): number =>
 /**
  * Copies a disk into an export and writes the rows. Changed data is written, changed zeros are written too (the
  * parent holds old data there), unchanged ranges are left alone. When it returns, everything is flushed.
- * @throws SOURCE_READ_FAILED, SOURCE_CHANGED_SIZE, LAYER_CORRUPT (a parent), REPOSITORY_FULL, EXPORT_LOST, CANCELLED
+ * @throws SOURCE_READ_FAILED, SOURCE_CHANGED_SIZE, LAYER_CORRUPT (a parent), CHANGES_WRONG, SOURCE_LOST, REPOSITORY_FULL, EXPORT_LOST, CANCELLED
  */
 export async function moveDisk(deps: MoveDeps): Promise<void> {
-  const ledger = new FlushLedger(
-    planBlocks(deps.source.extents(), deps.source.sizeBytes, deps.parent),
-    deps.rows,
-  );
+  const ledger = new FlushLedger((from) => planFrom(deps, from), deps.rows);
   let failures = 0;
   for (;;) {
     deps.signal.throwIfAborted();
@@ -81,6 +79,12 @@ export async function moveDisk(deps: MoveDeps): Promise<void> {
       await reconnectSource(deps);
     }
   }
+}
+
+function planFrom({ source, parent }: MoveDeps, from: number): AsyncIterable<WorkItem> {
+  const extents = source.extents(from);
+  if (parent !== null && source.knowsChanges) return planChanges(extents, source.sizeBytes, parent, from);
+  return planBlocks(extents, source.sizeBytes, parent, from);
 }
 
 const asTransient = (error: unknown): boolean =>
@@ -123,7 +127,14 @@ async function connectAll(deps: MoveDeps): Promise<NbdConnection[]> {
   return connections;
 }
 
-const reconnectSource = (deps: MoveDeps) => untilDeadline(deps.signal, () => deps.source.reconnect());
+async function reconnectSource(deps: MoveDeps): Promise<void> {
+  try {
+    await untilDeadline(deps.signal, () => deps.source.reconnect());
+  } catch (error) {
+    if (!asTransient(error)) throw error;
+    throw new SendenseError('SOURCE_LOST', { path: deps.source.path, detail: messageOf(error) }, error);
+  }
+}
 
 /** One try with one set of connections; it ends with everything flushed, or throws at the first failure. */
 class TransferPass {
@@ -235,6 +246,18 @@ class TransferPass {
           taken.isReplay ? content.zeroMask : 0,
         );
         return { row: rowOf(offset, length, content.digest), bytes };
+      }
+      case 'replace': {
+        const { digest, zeroMask } = await this.#readSource(offset, lane, length);
+        const bytes = await this.#writeSteps(
+          connection,
+          lane,
+          item,
+          allSteps(length) & ~zeroMask,
+          zeroMask,
+          0,
+        );
+        return { row: rowOf(offset, length, digest), bytes };
       }
       case 'compare':
         return await this.#compare(taken, item.known, connection, lane);

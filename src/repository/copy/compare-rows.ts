@@ -42,7 +42,7 @@ async function isSame(guest: NbdConnection, row: Row): Promise<boolean> {
   for (let offset = row.offset; offset < row.offset + row.size; ) {
     // a row of zeros may be as long as the disk: holes are asked for, not read
     const left = Math.min(row.offset + row.size - offset, 1024 * BLOCK_BYTES);
-    const [extent] = guest.canReportAllocation ? await guest.blockStatus(offset, left) : [];
+    const [extent] = guest.canReportStatus ? await guest.blockStatus(offset, left) : [];
     const length = Math.min(left, extent?.zero ? extent.length : BLOCK_BYTES);
     if (!extent?.zero) {
       const bytes = Buffer.allocUnsafe(length);

@@ -84,7 +84,7 @@ export class ChainViews implements AsyncDisposable {
       sizeBytes: connection.sizeBytes,
       read: (offset, into) => connection.read(offset, into).catch(rethrowLost),
       zeroExtents: async (offset, length) =>
-        connection.canReportAllocation
+        connection.canReportStatus
           ? await connection.blockStatus(offset, length).catch(rethrowLost)
           : [{ length, zero: false }],
       abandon: () => connection.destroy(),

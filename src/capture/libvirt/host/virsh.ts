@@ -1,0 +1,45 @@
+import { OWNER_VARIABLE } from '../../../base/owned-processes.ts';
+import { run } from '../../../base/process.ts';
+import { hasCode, SendenseError, toSendenseError } from '../../../base/sendense-error.ts';
+
+/** Longer than libvirt waits for another job of the same domain (30 s), so that its own words are heard. */
+const TIMEOUT_MS = 60_000;
+
+export interface VirshOptions {
+  readonly signal?: AbortSignal;
+  readonly timeoutMs?: number;
+}
+
+/** Runs one command of virsh and returns what it prints. @throws LIBVIRT_FAILED, TOOL_MISSING, TOOL_TIMEOUT, CANCELLED */
+export type Virsh = (args: readonly string[], options?: VirshOptions) => Promise<string>;
+
+export function virshAt(uri: string): Virsh {
+  return async (args, options = {}) => {
+    try {
+      const { stdout } = await run('virsh', ['-q', '-c', uri, ...args], {
+        timeoutMs: options.timeoutMs ?? TIMEOUT_MS,
+        // it may start the daemon of a session, and that is not ours to clean up
+        env: { [OWNER_VARIABLE]: undefined },
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
+      });
+      return stdout;
+    } catch (error) {
+      if (!hasCode(error, 'TOOL_FAILED')) throw error;
+      const detail = plainly(String(toSendenseError(error).fields['detail']));
+      throw new SendenseError('LIBVIRT_FAILED', { uri, command: args[0] ?? '', detail }, error);
+    }
+  };
+}
+
+/** The last of virsh's complaints is the reason; the ones before only say what it was about to do. */
+function plainly(text: string): string {
+  const complaints = text
+    .split('\n')
+    .map((line) => line.replace(/^error: /, '').trim())
+    .filter((line) => line !== '');
+  return (complaints.at(-1) ?? 'it said nothing').replace(/\.$/, '');
+}
+
+/** What libvirt said, of an error of `Virsh`; null for any other failure. */
+export const complaintOf = (error: unknown): string | null =>
+  hasCode(error, 'LIBVIRT_FAILED') ? String(toSendenseError(error).fields['detail']) : null;
