@@ -88,7 +88,7 @@ export class LibvirtHost {
   }
 
   diskXml(name: string, { target, format }: DiskSetup): string {
-    return `<disk type='file' device='disk'><driver name='qemu' type='${format}' discard='unmap'/><source file='${this.diskPath(name, target)}'/><target dev='${target}' bus='virtio'/><alias name='ua-${target}'/></disk>`;
+    return `<disk type='file' device='disk'><driver name='qemu' type='${format}' discard='unmap'/><source file='${this.diskPath(name, target)}'/><target dev='${target}' bus='${target.startsWith('sd') ? 'scsi' : 'virtio'}'/><alias name='ua-${target}'/></disk>`;
   }
 
   /** Defines a domain with new disks; it does not run yet. */
@@ -120,9 +120,9 @@ export class LibvirtHost {
    */
   write(name: string, target: string, ...commands: string[]): void {
     const before = this.complaints(name);
+    const device = `/machine/peripheral/ua-${target}${target.startsWith('sd') ? '' : '/virtio-backend'}`;
     const lines = commands.map(
-      (command) =>
-        `qemu-monitor-command ${name} --hmp 'qemu-io -d /machine/peripheral/ua-${target}/virtio-backend "${command}"'`,
+      (command) => `qemu-monitor-command ${name} --hmp 'qemu-io -d ${device} "${command}"'`,
     );
     // one virsh for all of them: hundreds of programs would take minutes
     execFileSync('virsh', ['-q', '-c', this.uri], {
@@ -131,6 +131,29 @@ export class LibvirtHost {
     });
     const said = this.complaints(name);
     if (said !== before) throw new Error(`qemu-io: ${said.slice(before.length)}`);
+  }
+
+  /** What the guest has on a disk just now, as a raw file, read by QEMU's own tools. The path of that file. */
+  rawCopy(name: string, target: string, format = 'qcow2'): string {
+    const path = join(this.folder, `${name}-${target}.raw`);
+    rmSync(path, { force: true });
+    // what QEMU still holds in its caches would be missing
+    if (!this.virsh('domstate', name).includes('shut off')) this.write(name, target, 'flush');
+    sh('qemu-img', 'convert', '-U', '-O', 'raw', '-f', format, this.diskPath(name, target), path);
+    return path;
+  }
+
+  /** Names of the checkpoints of a domain. */
+  checkpoints(name: string): string[] {
+    const ask = () => this.virsh('checkpoint-list', name, '--name', '--topological');
+    let text: string;
+    try {
+      text = ask();
+    } catch {
+      // libvirt stumbles when one is made at this very moment
+      text = ask();
+    }
+    return text.split('\n').filter((line) => line.trim() !== '');
   }
 
   /** What QEMU and qemu-io complained of. */

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type LibvirtConnection, withXmlFile } from './connection.ts';
 import { complaintOf, type Virsh } from './host/virsh.ts';
-import { elementsAt, parseXml, textAt, writeXml } from './xml/parse-xml.ts';
+import { elementsAt, parseXml, writeXml } from './xml/parse-xml.ts';
 
 /** What the next incremental must know of this instant: of which domain, since when, which disk. */
 export interface ChangePoint {
@@ -29,10 +29,14 @@ export const newCheckpointName = (machineUuid: string, now: Date): string =>
 
 /** Names of all checkpoints of a domain, parents before children. */
 export async function listCheckpoints(virsh: Virsh, domain: string, signal?: AbortSignal): Promise<string[]> {
-  const text = await virsh(
-    ['checkpoint-list', domain, '--name', '--topological'],
-    signal === undefined ? {} : { signal },
-  );
+  const ask = () =>
+    virsh(['checkpoint-list', domain, '--name', '--topological'], signal === undefined ? {} : { signal });
+  const text = await ask().catch((error: unknown) => {
+    // libvirt 9.0 stumbles when somebody makes or deletes one at the same time
+    if (/unexpected problem querying checkpoints|must not be NULL/.test(complaintOf(error) ?? ''))
+      return ask();
+    throw error;
+  });
   return text
     .split('\n')
     .map((line) => line.trim())
@@ -68,12 +72,6 @@ export async function redefineCheckpoint(
 /** Only what identifies it: the copy of the domain inside is the configuration's business. */
 export const savedCheckpoint = (virsh: Virsh, domain: string, name: string): Promise<string> =>
   virsh(['checkpoint-dumpxml', domain, name, '--no-domain']);
-
-/** Disks that a saved checkpoint covers. */
-export const disksOfCheckpoint = (xml: string): string[] =>
-  elementsAt(parseXml(xml), "/domaincheckpoint/disks/disk[@checkpoint='bitmap']").map(
-    (disk) => textAt(disk, '@name') ?? '',
-  );
 
 /**
  * Deletes our checkpoints that no layer needs; the bits of a deleted one go to its parent. Others' are not touched.

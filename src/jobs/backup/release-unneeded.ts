@@ -1,4 +1,5 @@
 import { errnoOf, messageOf } from '../../base/sendense-error.ts';
+import type { BackupDisk } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { layout } from '../../repository/layout.ts';
@@ -38,8 +39,9 @@ async function neededChangeIds(catalog: Catalog, vm: Vm): Promise<string[] | nul
     const points = catalog.backups.completed(vm.contextId, id);
     for (const { diskIndex } of vm.disks) {
       const layers = points.flatMap((point) => point.disks.filter((disk) => disk.diskIndex === diskIndex));
-      const fulls = layers.filter((layer) => layer.parentLayer === null);
-      const bases = [...layers.slice(0, 1), ...layers.slice(-KEPT_POINTS), ...fulls.slice(-KEPT_POINTS)];
+      // what a differential stands on: the oldest point of a chain, which need not be its full any more
+      const isRoot = ({ parentLayer }: BackupDisk) => !layers.some(({ layer }) => layer === parentLayer);
+      const bases = [...layers.slice(-KEPT_POINTS), ...layers.filter(isRoot).slice(-KEPT_POINTS)];
       for (const { layer } of bases) {
         try {
           const sidecar = await readSidecar(layout.diskFolder(root, vm.vmUuid, diskIndex), layer);
