@@ -7,6 +7,7 @@ import { browseRoutes } from '../api/routes/browse-routes.ts';
 import { chainRoutes } from '../api/routes/chain-routes.ts';
 import { copyRoutes } from '../api/routes/copy-routes.ts';
 import { jobRoutes } from '../api/routes/job-routes.ts';
+import { libvirtRestoreRoutes } from '../api/routes/libvirt-restore-routes.ts';
 import { liveRoutes } from '../api/routes/live-routes.ts';
 import { mirrorRoutes } from '../api/routes/mirror-routes.ts';
 import { mirrorWorkRoutes } from '../api/routes/mirror-work-routes.ts';
@@ -90,7 +91,8 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     settling: settlingDeps(paths, logger, (step) => deps.onStep?.(step)),
   });
   await repositories.openAll(paths.defaultRepositoryFolder);
-  const libvirt = libvirtSource(libvirtSettings(paths, config));
+  const virtSettings = libvirtSettings(paths, config);
+  const libvirt = libvirtSource(virtSettings);
   await recoverJobs({
     catalog,
     cleanUpSource: (vm, leftover) => libvirt.cleanUp(machineRef(vm), leftover),
@@ -205,6 +207,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     ...jobRoutes({ engine, jobs: catalog.jobs }),
     ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, mirrors, ownFolders }),
     ...wholeDiskRoutes(restore),
+    ...libvirtRestoreRoutes({ ...restore, ...live, libvirtSettings: virtSettings }),
     ...liveRoutes({ ...restore, ...live }),
     ...browseRoutes({ catalog, mounts, downloads }),
     ...bootTestRoutes({ ...restore, clock, boots }),

@@ -33,6 +33,22 @@ export async function createLayer(
   ]);
 }
 
+/** A new image above what an NBD server shows; nothing is read yet. */
+export async function createOverNbd(path: string, uri: string, sizeBytes: number): Promise<void> {
+  const backing = ['-u', '-b', uri, '-F', 'raw'];
+  await run('qemu-img', [
+    'create',
+    '-q',
+    '-f',
+    'qcow2',
+    '-o',
+    layerOptions,
+    ...backing,
+    path,
+    String(sizeBytes),
+  ]);
+}
+
 export type CheckResult =
   | { readonly clean: true; readonly leaks: boolean }
   | { readonly clean: false; readonly detail: string };

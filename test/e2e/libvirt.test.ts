@@ -106,7 +106,7 @@ it('goes full for the one disk whose bitmap a crash of QEMU took, and says why',
   expectSame(after, 'crash', 'vda', 'vdb');
   // the checkpoint that the crash broke is forgotten as soon as no layer needs it
   operator.backUp('crash', 'full');
-  operator.backUp('crash');
+  operator.backUp('crash', 'full');
   expect(host.checkpoints('crash')).not.toContain(checkpoint);
 });
 

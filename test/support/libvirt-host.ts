@@ -145,13 +145,15 @@ export class LibvirtHost {
 
   /** Names of the checkpoints of a domain. */
   checkpoints(name: string): string[] {
-    const ask = () => this.virsh('checkpoint-list', name, '--name', '--topological');
-    let text: string;
-    try {
-      text = ask();
-    } catch {
-      // libvirt stumbles when one is made at this very moment
-      text = ask();
+    let text = '';
+    for (let left = 100; ; left -= 1) {
+      try {
+        text = this.virsh('checkpoint-list', name, '--name', '--topological');
+        break;
+      } catch (error) {
+        // libvirt stumbles as long as one is being made
+        if (left === 0) throw error;
+      }
     }
     return text.split('\n').filter((line) => line.trim() !== '');
   }
@@ -191,6 +193,17 @@ export class LibvirtHost {
       });
   }
 
+  /** The machines go on without it. */
+  async stopDaemon(): Promise<void> {
+    const pidFile = join(this.folder, 'run', 'libvirtd.pid');
+    const pid = existsSync(pidFile) ? Number(readFileSync(pidFile, 'utf8')) : 0;
+    if (pid > 0) {
+      process.kill(pid, 'SIGTERM');
+      for (let round = 0; round < 400 && existsSync(`/proc/${pid}`); round += 1) await sleep(25);
+      if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
+    }
+  }
+
   /** Ends every machine and the daemon; leaves nothing. */
   async dispose(): Promise<void> {
     for (const pid of this.#qemus(null)) {
@@ -200,13 +213,7 @@ export class LibvirtHost {
         // it has ended meanwhile
       }
     }
-    const pidFile = join(this.folder, 'run', 'libvirtd.pid');
-    const pid = existsSync(pidFile) ? Number(readFileSync(pidFile, 'utf8')) : 0;
-    if (pid > 0) {
-      process.kill(pid, 'SIGTERM');
-      for (let round = 0; round < 400 && existsSync(`/proc/${pid}`); round += 1) await sleep(25);
-      if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
-    }
+    await this.stopDaemon();
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 5 });
   }
 }

@@ -117,6 +117,34 @@ export const restoreCodes = {
     'There is no "{file}" of a boot test of {backup}.',
     'See what there is: `sendense-ctl restore tests --backup-id {backup}`.',
   ),
+  NO_CONFIGURATION: user(
+    409,
+    13,
+    'The restore point {backup} has disks only: its source knows nothing of the machine itself.',
+    'Restore its disks into a folder with `sendense-ctl restore vm --backup-id {backup} --output DIR`.',
+  ),
+  MACHINE_NOT_SUPPORTED: environment(
+    'This libvirt cannot run the machine type {machine} ({arch}, {virt_type}): {detail}.',
+    'Restore it to a host with a QEMU that knows it, or its disks alone with --output DIR and without --to-libvirt.',
+    false,
+    422,
+  ),
+  DOMAIN_EXISTS: user(
+    409,
+    13,
+    'libvirt has a domain {domain} already.',
+    'Give the restored machine another name with --name.',
+  ),
+  INSTANT_IMPOSSIBLE: user(
+    422,
+    2,
+    'An instant restore is not possible here: {detail}.',
+    'Leave --instant out: the disks are then written first.',
+  ),
+  PULL_FAILED: environment(
+    'The machine {domain} runs, but its disk {disk} could not take in what it still reads from the backup.',
+    'Look at its log in /var/log/libvirt/qemu, then restore it again without --instant.',
+  ),
   RESUME_NOTHING: user(
     409,
     13,

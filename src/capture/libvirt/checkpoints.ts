@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type LibvirtConnection, withXmlFile } from './connection.ts';
 import { complaintOf, type Virsh } from './host/virsh.ts';
 import { elementsAt, parseXml, writeXml } from './xml/parse-xml.ts';
@@ -27,16 +28,23 @@ export const ownPrefix = (machineUuid: string): string => `sendense-${machineUui
 export const newCheckpointName = (machineUuid: string, now: Date): string =>
   `${ownPrefix(machineUuid)}${now.toISOString().replace(/\D/g, '').slice(0, 14)}-${randomBytes(3).toString('hex')}`;
 
+const LIST_TRIES = 50;
+const LIST_AGAIN_MS = 100;
+
 /** Names of all checkpoints of a domain, parents before children. */
 export async function listCheckpoints(virsh: Virsh, domain: string, signal?: AbortSignal): Promise<string[]> {
-  const ask = () =>
-    virsh(['checkpoint-list', domain, '--name', '--topological'], signal === undefined ? {} : { signal });
-  const text = await ask().catch((error: unknown) => {
-    // libvirt 9.0 stumbles when somebody makes or deletes one at the same time
-    if (/unexpected problem querying checkpoints|must not be NULL/.test(complaintOf(error) ?? ''))
-      return ask();
-    throw error;
-  });
+  const command = ['checkpoint-list', domain, '--name', '--topological'];
+  let text: string | null = null;
+  for (let left = LIST_TRIES; text === null; left -= 1) {
+    try {
+      text = await virsh(command, signal === undefined ? {} : { signal });
+    } catch (error) {
+      // libvirt 9.0 stumbles as long as somebody is making or deleting one
+      const stumbled = /querying checkpoints|must not be NULL/.test(complaintOf(error) ?? '');
+      if (!stumbled || left <= 1) throw error;
+      await sleep(LIST_AGAIN_MS);
+    }
+  }
   return text
     .split('\n')
     .map((line) => line.trim())

@@ -24,7 +24,7 @@ export interface LibvirtConnection extends LibvirtSettings {
 export async function connectTo(uri: string, settings: LibvirtSettings): Promise<LibvirtConnection> {
   const place = parseLibvirtUri(uri);
   await mkdir(settings.runFolder, { recursive: true, mode: 0o700 });
-  return { ...settings, virsh: virshAt(uri), host: hostOf(place, settings.runFolder) };
+  return { ...settings, virsh: virshAt(place, settings.runFolder), host: hostOf(place, settings.runFolder) };
 }
 
 /** virsh takes XML from files only. */

@@ -40,7 +40,7 @@ export async function cleanUpLeftover(
   const { checkpoint, domain } = leftover;
   if (checkpoint === null) return;
   const names = await listCheckpoints(virsh, domain).catch((error: unknown): string[] => {
-    if (complaintOf(error) !== null) return []; // the domain is gone
+    if (/failed to get domain|domain not found/i.test(complaintOf(error) ?? '')) return []; // it is gone
     throw error;
   });
   if (names.includes(checkpoint)) await deleteCheckpoint(virsh, domain, checkpoint);
@@ -51,7 +51,9 @@ async function runningSocket({ virsh }: LibvirtConnection, domain: string): Prom
   try {
     return textAt(parseXml(await virsh(['backup-dumpxml', domain])), '/domainbackup/server/@socket');
   } catch (error) {
-    if (complaintOf(error) !== null) return null;
+    // that it cannot be reached says nothing of what runs there
+    if (/no domain backup|not running|failed to get domain|domain not found/i.test(complaintOf(error) ?? ''))
+      return null;
     throw error;
   }
 }

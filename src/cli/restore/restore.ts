@@ -6,6 +6,12 @@ import type { Client } from '../client.ts';
 import { contextOf } from '../context.ts';
 import { print, printable, say } from '../output.ts';
 import { type JobView, waitForJob } from '../wait-for-job.ts';
+import {
+  isForLibvirt,
+  type LibvirtRestoreOptions,
+  restoreMachine,
+  withLibvirtRestoreOptions,
+} from './restore-libvirt.ts';
 
 interface FileOptions {
   readonly backupId: string;
@@ -74,9 +80,11 @@ export function restoreCommands(program: Command): Command {
         (row) => row,
       );
     });
-  withFileOptions(restore.command('vm').description('write all disks of a restore point into a folder'))
-    .requiredOption('--output <dir>', 'the folder; it gets disk-0.raw, disk-1.raw …')
-    .action(async (options: FileOptions, command: Command) => {
+  withLibvirtRestoreOptions(withFileOptions(restore.command('vm')))
+    .description('write all disks of a restore point into a folder, or make a machine of a libvirt')
+    .option('--output <dir>', 'the folder; it gets disk-0.raw, disk-1.raw … or the images of the machine')
+    .action(async (options: FileOptions & LibvirtRestoreOptions, command: Command) => {
+      if (isForLibvirt(options)) return await restoreMachine(options, command);
       const { client, format } = contextOf(command);
       const output = resolve(options.output);
       const job = await client.call<JobView>('POST', '/restore/vm', {

@@ -1,16 +1,19 @@
 import { randomBytes } from 'node:crypto';
-import { readFile, rm, statfs } from 'node:fs/promises';
+import { readFile, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { run, runPiped } from '../../../base/process.ts';
+import { type RunOptions, run, runPiped } from '../../../base/process.ts';
 import { hasCode, messageOf, SendenseError, toSendenseError } from '../../../base/sendense-error.ts';
 import { probeExport } from '../../../nbd/client/nbd-connection.ts';
 import type { LibvirtPlace, SshTarget } from './libvirt-uri.ts';
+import { sharedLogin, sshLogin } from './ssh-master.ts';
 
 /** The machine on which a libvirt and its disks are. */
 export interface Host {
   /** Runs a program there to its end. @throws TOOL_FAILED, TOOL_MISSING, TOOL_TIMEOUT, CANCELLED */
   run(tool: string, args: readonly string[], signal?: AbortSignal): Promise<string>;
   readFile(path: string): Promise<Buffer>;
+  /** A new file that only its owner may read. @throws when it exists */
+  writeFile(path: string, bytes: Uint8Array): Promise<void>;
   removeFiles(paths: readonly string[]): Promise<void>;
   freeBytes(folder: string): Promise<number>;
   /** A socket of this machine behind which the one there is. */
@@ -33,6 +36,7 @@ function localHost(): Host {
   return {
     run: async (tool, args, signal) => (await run(tool, args, signal === undefined ? {} : { signal })).stdout,
     readFile: (path) => readFile(path),
+    writeFile: (path, bytes) => writeFile(path, bytes, { mode: 0o600, flag: 'wx' }),
     removeFiles: async (paths) => {
       for (const path of paths) await rm(path, { force: true });
     },
@@ -50,12 +54,19 @@ function localHost(): Host {
 const newSocket = (folder: string) => join(folder, `s${randomBytes(5).toString('hex')}`);
 
 function sshHost(target: SshTarget, runFolder: string): Host {
-  const login = sshLogin(target);
-  const remote = async (command: string, signal?: AbortSignal) =>
-    (await run('ssh', [...login, command], signal === undefined ? {} : { signal })).stdout;
+  // what a forward opens ends with its own connection, not with a shared one
+  const login = sshLogin(target, ['-o', 'ControlPath=none']);
+  const remote = async (command: string, options: RunOptions = {}) => {
+    const shared = sshLogin(target, await sharedLogin(target, runFolder));
+    return (await run('ssh', [...shared, command], options)).stdout;
+  };
   return {
-    run: (tool, args, signal) => remote(quoted([tool, ...args]), signal),
+    run: (tool, args, signal) => remote(quoted([tool, ...args]), signal === undefined ? {} : { signal }),
     readFile: async (path) => Buffer.from(await remote(`base64 -- ${quoted([path])}`), 'base64'),
+    writeFile: async (path, bytes) => {
+      const script = `umask 077; set -C; base64 -d > ${quoted([path])}`;
+      await remote(script, { input: Buffer.from(bytes).toString('base64') });
+    },
     removeFiles: async (paths) => {
       if (paths.length > 0) await remote(`rm -f -- ${quoted(paths)}`);
     },
@@ -82,19 +93,6 @@ function sshHost(target: SshTarget, runFolder: string): Host {
       );
     },
   };
-}
-
-export function sshLogin({ host, user, port, keyFile, skipsHostKey }: SshTarget): string[] {
-  return [
-    ...['-T', '-e', 'none', '-o', 'BatchMode=yes', '-o', 'ConnectTimeout=15', '-o', 'ServerAliveInterval=15'],
-    ...(skipsHostKey ? ['-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null'] : []),
-    ...['-o', 'LogLevel=ERROR'],
-    ...(keyFile === null ? [] : ['-i', keyFile]),
-    ...(user === null ? [] : ['-l', user]),
-    ...(port === null ? [] : ['-p', String(port)]),
-    '--',
-    host,
-  ];
 }
 
 /** For the shell at the other end. */

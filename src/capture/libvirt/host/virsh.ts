@@ -1,6 +1,8 @@
 import { OWNER_VARIABLE } from '../../../base/owned-processes.ts';
 import { run } from '../../../base/process.ts';
 import { hasCode, SendenseError, toSendenseError } from '../../../base/sendense-error.ts';
+import type { LibvirtPlace, SshTarget } from './libvirt-uri.ts';
+import { sshWrapper } from './ssh-master.ts';
 
 /** Longer than libvirt waits for another job of the same domain (30 s), so that its own words are heard. */
 const TIMEOUT_MS = 60_000;
@@ -13,10 +15,12 @@ export interface VirshOptions {
 /** Runs one command of virsh and returns what it prints. @throws LIBVIRT_FAILED, TOOL_MISSING, TOOL_TIMEOUT, CANCELLED */
 export type Virsh = (args: readonly string[], options?: VirshOptions) => Promise<string>;
 
-export function virshAt(uri: string): Virsh {
+/** @param runFolder for what a login behind ssh needs on this side */
+export function virshAt({ uri, ssh }: LibvirtPlace, runFolder: string): Virsh {
   return async (args, options = {}) => {
     try {
-      const { stdout } = await run('virsh', ['-q', '-c', uri, ...args], {
+      const place = ssh === null ? uri : await sharing(uri, ssh, runFolder);
+      const { stdout } = await run('virsh', ['-q', '-c', place, ...args], {
         timeoutMs: options.timeoutMs ?? TIMEOUT_MS,
         // it may start the daemon of a session, and that is not ours to clean up
         env: { [OWNER_VARIABLE]: undefined },
@@ -29,6 +33,11 @@ export function virshAt(uri: string): Virsh {
       throw new SendenseError('LIBVIRT_FAILED', { uri, command: args[0] ?? '', detail }, error);
     }
   };
+}
+
+async function sharing(uri: string, ssh: SshTarget, runFolder: string): Promise<string> {
+  const wrapper = encodeURIComponent(await sshWrapper(ssh, runFolder));
+  return `${uri}${uri.includes('?') ? '&' : '?'}command=${wrapper}`;
 }
 
 /** The last of virsh's complaints is the reason; the ones before only say what it was about to do. */
