@@ -145,6 +145,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     catalog,
     clock,
     exports: programs.exports,
+    directExports: programs.directExports,
     moverFile: deps.moverFile,
     toolVersions,
     sourceOf,

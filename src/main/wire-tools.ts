@@ -28,6 +28,8 @@ export interface Tools {
   readonly nbdServer: NbdServer;
   /** REST answers at once; the first export waits for the tools. */
   readonly exports: ExportBackend;
+  /** The storage daemon's own, whatever was chosen. */
+  readonly directExports: ExportBackend;
   /** Null while they run, or come up. */
   failure(): string | null;
   areReady(): boolean;
@@ -78,16 +80,18 @@ export function wireTools({ catalog, config, logger, paths, versions }: ToolWiri
   const chosen = isNbdServer
     ? nbdServerBackend({ daemon, server: nbdServer, fuseFolder: exportFolder(paths) })
     : storageDaemonBackend(daemon);
+  const whenReady = (backend: ExportBackend): ExportBackend => ({
+    kind: backend.kind,
+    open: async (layer) => {
+      await ready;
+      return await backend.open(layer);
+    },
+  });
   return {
     daemon,
     nbdServer,
-    exports: {
-      kind: chosen.kind,
-      open: async (layer) => {
-        await ready;
-        return await chosen.open(layer);
-      },
-    },
+    exports: whenReady(chosen),
+    directExports: whenReady(storageDaemonBackend(daemon)),
     failure: () => failure,
     areReady: () => isReady,
     stop: async () => {

@@ -45,7 +45,7 @@ it(`restores what a running machine had at each instant, whatever was written, z
   try {
     await host.start();
     const settings = [`libvirt.scratch_folder=${host.disks}`, 'libvirt.scratch_mib=16', 'chain.max_depth=5'];
-    await appliance.start([...settings, `exports.backend=${pick(['nbd-server', 'storage-daemon'])}`]);
+    await appliance.start(settings);
     host.define(
       'prop',
       targets.map((target) => ({ target, format: 'qcow2', sizeMib: 24 })),

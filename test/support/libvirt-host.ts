@@ -92,9 +92,9 @@ export class LibvirtHost {
   }
 
   /** Defines a domain with new disks; it does not run yet. */
-  define(name: string, disks: readonly DiskSetup[], more = '', uuid = ''): void {
+  define(name: string, disks: readonly DiskSetup[], more = '', uuid = '', memoryMib = 32): void {
     for (const disk of disks) if (!existsSync(this.diskPath(name, disk.target))) this.makeDisk(name, disk);
-    const xml = `<domain type='qemu'><name>${name}</name>${uuid}<memory unit='MiB'>32</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os><devices>${disks.map((disk) => this.diskXml(name, disk)).join('')}${more}<controller type='usb' model='none'/><memballoon model='none'/></devices></domain>`;
+    const xml = `<domain type='qemu'><name>${name}</name>${uuid}<memory unit='MiB'>${memoryMib}</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os><devices>${disks.map((disk) => this.diskXml(name, disk)).join('')}${more}<controller type='usb' model='none'/><memballoon model='none'/></devices></domain>`;
     this.withFile(xml, (file) => this.virsh('define', file));
   }
 

@@ -12,6 +12,8 @@ export interface BackupDeps {
   readonly clock: Clock;
   readonly sourceOf: SourceOf;
   readonly exports: ExportBackend;
+  /** Without a detour: for sources that are read over NBD already. */
+  readonly directExports: ExportBackend;
   readonly moverFile: string;
   readonly toolVersions: Readonly<Record<string, string>>;
   readonly maxDepth: number;

@@ -49,6 +49,7 @@ export async function transferDisks(
   context: JobContext,
   { snapshot, planned, made }: Transfer,
 ): Promise<void> {
+  const exports = request.vm.source.kind === 'image' ? deps.exports : deps.directExports;
   const totalBytes = snapshot.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
   const progress = new TransferProgress(totalBytes, Date.now());
   for (const before of planned) {
@@ -61,7 +62,7 @@ export async function transferDisks(
     const fill = (plan: DiskPlan, source: SourceSpec) => {
       context.setPhase('transferring');
       return fillLayer(
-        { ...deps, repositoryRoot: request.repository.root },
+        { ...deps, exports, repositoryRoot: request.repository.root },
         {
           contextId: request.vm.contextId,
           diskIndex,

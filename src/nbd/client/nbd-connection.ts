@@ -31,6 +31,24 @@ interface ConnectOptions {
 const CONNECT_TIMEOUT_MS = 10_000;
 const BACKLOG_DELAY_MS = 10;
 
+/** What a unix socket holds at most is read at once. */
+const RECEIVE_BYTES = 256 * 1024;
+
+/** All that comes is read into one buffer; who listens to `data` must have copied it when it returns. */
+function connectInto(path: string): Socket {
+  const socket: Socket = connect({
+    path,
+    onread: {
+      buffer: Buffer.allocUnsafeSlow(RECEIVE_BYTES),
+      callback: (length, buffer) => {
+        socket.emit('data', Buffer.from(buffer.buffer, buffer.byteOffset, length));
+        return true;
+      },
+    },
+  });
+  return socket;
+}
+
 interface PendingRequest extends ReplyTarget {
   readonly what: string;
   reject(error: Error): void;
@@ -88,7 +106,7 @@ export class NbdConnection implements AsyncDisposable {
   }
 
   static async #connectOnce(endpoint: NbdEndpoint, options: ConnectOptions): Promise<NbdConnection> {
-    const socket = connect({ path: endpoint.socketPath });
+    const socket = connectInto(endpoint.socketPath);
     const timeoutMs = options.timeoutMs ?? CONNECT_TIMEOUT_MS;
     const timer = setTimeout(
       () => socket.destroy(new Error(`no handshake within ${timeoutMs} ms`)),
