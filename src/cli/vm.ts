@@ -100,6 +100,7 @@ export function vmCommands(program: Command): void {
     });
   withLibvirtOptions(vm.command('set <name>'))
     .description('change disks and commands of a machine')
+    .option('--libvirt <domain>', 'it is this domain now; name or UUID')
     .option('--add-disk <path[,format=…]>', 'add a disk', collect, [])
     .option('--remove-disk <path|number>', 'remove a disk; its backups stay', collect, [])
     .option('--before <command>', 'command before the backup; "" removes it')

@@ -55,9 +55,14 @@ afterAll(async () => {
 }, 60_000);
 
 it('freezes the guest for the snapshot only, and thaws it also when freezing hangs', async () => {
-  await until('the agent is connected', () =>
-    /channel[\s\S]*state='connected'/.test(host.virsh('dumpxml', 'agent')),
-  );
+  const ping = ['qemu-agent-command', 'agent', '{"execute": "guest-ping"}', '--timeout', '5'];
+  await until('the agent answers', () => {
+    try {
+      return host.virsh(...ping).includes('return');
+    } catch {
+      return false;
+    }
+  });
   const frozen = operator.backUp('agent');
   expect(consistencyOf(frozen)).toBe('filesystem');
   await until('it was thawed', () => talk().includes('SAW thaw after 1'));

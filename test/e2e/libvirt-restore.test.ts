@@ -89,6 +89,46 @@ it('starts at once on the backup, copies behind, and lets go of it', () => {
   appliance.json('verify', 'backup', backupId, '--wait');
 });
 
+it('brings the UEFI variables back', () => {
+  host.define('uefi', [qcow2('vda')]);
+  const firmware = (name: string, size: string) => {
+    const path = join(host.disks, name);
+    host.asNobody('sh', ['-c', `head -c ${size} /dev/urandom >${path}`]);
+    return path;
+  };
+  const code = firmware('code.fd', '1M');
+  const variables = firmware('uefi_VARS.fd', '128K');
+  const xml = host
+    .virsh('dumpxml', 'uefi')
+    .replace(
+      '</type>',
+      `</type><loader readonly='yes' type='pflash'>${code}</loader><nvram>${variables}</nvram>`,
+    )
+    .replace('</os>', '</os><features><acpi/></features>');
+  host.withFile(xml, (file) => host.virsh('define', file));
+  host.run('uefi');
+  appliance.json('vm', 'add', 'uefi', '--libvirt', 'uefi', '--uri', host.uri, '--no-freeze');
+  const { backup_id } = operator.backUp('uefi');
+  const before = sh('sha256sum', variables).split(' ')[0];
+  sh('rm', variables);
+  expect(appliance.ctl('restore', 'vm', '--backup-id', backup_id, '--name', 'uefi2').code).toBe(0);
+  const restored = join(host.disks, 'uefi2_VARS.fd');
+  expect(sh('sha256sum', restored)).toContain(before);
+  expect(host.virsh('dumpxml', 'uefi2')).toContain(restored);
+  host.run('uefi2');
+});
+
+it('goes on with its chain when the catalogue was lost', async () => {
+  await appliance.stop();
+  sh('sh', '-c', `rm ${join(appliance.home, 'state')}/catalog.db*`);
+  await appliance.start([`libvirt.scratch_folder=${host.disks}`, 'libvirt.scratch_mib=16']);
+  appliance.json('vm', 'add', 'uefi', '--libvirt', 'uefi', '--uri', host.uri, '--no-freeze');
+  host.write('uefi', 'vda', 'write -P 0x66 1M 64k');
+  expect(operator.backUp('uefi').disks).toMatchObject([
+    { backup_type: 'incremental', written_bytes: 64 * 1024 },
+  ]);
+});
+
 it('says so when there is no machine in a backup, or nothing that could run it', () => {
   const raw = join(host.folder, 'plain.raw');
   sh('truncate', '-s', '4M', raw);

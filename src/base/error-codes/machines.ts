@@ -105,7 +105,7 @@ export const machineCodes = {
     404,
     10,
     'libvirt has no domain {domain}: {detail}.',
-    'List them with `sendense-ctl vm discover --libvirt`. One that was defined anew with another UUID is added with `sendense-ctl vm add NAME --libvirt DOMAIN`.',
+    'List them with `sendense-ctl vm discover --libvirt`. When it was defined anew with another UUID: `sendense-ctl vm set NAME --libvirt DOMAIN`.',
   ),
   SCRATCH_SPACE: environment(
     'A backup of a running machine needs {needed} of free space in {path} on the libvirt host; {available} are free.',

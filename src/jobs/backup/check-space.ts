@@ -29,7 +29,7 @@ export async function checkSpace(
   let neededBytes = 0;
   let unknownBytes = 0;
   for (const disk of vm.disks.filter(({ active }) => active)) {
-    const source = await sizesOf(disk.key);
+    const source = vm.source.kind === 'image' ? await sizesOf(disk.key) : NOT_KNOWN;
     const hasParent = layersOf(history, disk.diskIndex).length > 0;
     const type = hasParent ? request.type : 'full';
     const sameType = layersOf(history, disk.diskIndex, type);
@@ -62,6 +62,9 @@ const layersOf = (history: readonly Backup[], diskIndex: number, type?: string):
       .filter((disk) => disk.diskIndex === diskIndex && (type === undefined || disk.type === type))
       .map(({ fileBytes }) => fileBytes),
   );
+
+/** What a source elsewhere holds is told by its earlier restore points only. */
+const NOT_KNOWN = { sizeBytes: 0, allocatedBytes: null };
 
 /** A source that cannot be looked at is reported when it is read. */
 async function sizesOf(key: string): Promise<{ sizeBytes: number; allocatedBytes: number | null }> {
