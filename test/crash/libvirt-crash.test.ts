@@ -1,7 +1,10 @@
-import { readdirSync } from 'node:fs';
+import { chmodSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
+import { sh } from '../support/guest-disk.ts';
 import { LibvirtHost } from '../support/libvirt-host.ts';
+import { LoopFolder } from '../support/loop-folder.ts';
 import { Operator, until } from '../support/operator.ts';
 
 const host = new LibvirtHost();
@@ -64,4 +67,38 @@ it('ends it before the next backup when libvirt could not be reached at the star
   const next = operator.backUp('late');
   operator.expectRestored(next.backup_id, 0, host.rawCopy('late', 'vda'));
   expect(litter()).toEqual([]);
+});
+
+it('gives a backup up before the writes of the guest fail for want of scratch space', async () => {
+  const small = new LoopFolder(join(host.folder, 'small'), 32);
+  small.mount();
+  try {
+    chmodSync(small.path, 0o777);
+    await appliance.stop();
+    await appliance.start([`libvirt.scratch_folder=${small.path}`, 'libvirt.scratch_mib=16']);
+    host.define('tight', [{ target: 'vda', format: 'qcow2', sizeMib: 128 }]);
+    host.run('tight');
+    host.write('tight', 'vda', 'write -P 0x31 0 96M');
+    appliance.json('vm', 'add', 'tight', '--libvirt', 'tight', '--uri', host.uri, '--no-freeze');
+    const child = appliance.spawnCtl('backup', 'start', '--vm', 'tight', '--type', 'full', '--wait');
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    let mover: number | undefined;
+    await until('it reads', () => {
+      [mover] = appliance.processes('sendense-mover');
+      return mover !== undefined;
+    });
+    // what a busy guest does while a big disk is read
+    process.kill(mover ?? 0, 'SIGSTOP');
+    sh('dd', 'if=/dev/zero', `of=${join(small.path, 'other')}`, 'bs=1M', 'count=22', 'status=none');
+    await until('libvirt has let go', () => host.virsh('domjobinfo', 'tight').includes('None'));
+    process.kill(mover ?? 0, 'SIGCONT');
+    expect(await ended).not.toBe(0);
+    const { jobs } = appliance.json<{ jobs: { vm_name: string; warnings: string[] }[] }>('job', 'list');
+    expect(jobs.find(({ vm_name }) => vm_name === 'tight')?.warnings.join()).toContain('given up before');
+    expect(host.checkpoints('tight')).toEqual([]);
+  } finally {
+    await appliance.stop();
+    small.umount();
+  }
+  await appliance.start(settings);
 });

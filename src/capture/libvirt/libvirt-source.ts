@@ -54,6 +54,7 @@ export function libvirtSource(settings: LibvirtSettings): Source {
         connection,
         {
           ...shared,
+          totalBytes,
           targets: found.disks.filter(({ unfit }) => unfit === null).map(({ target }) => target),
           freeze: reference.freeze,
           isPaused: state.isPaused,

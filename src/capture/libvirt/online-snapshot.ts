@@ -8,12 +8,15 @@ import type { LibvirtConnection } from './connection.ts';
 import { whileFrozen } from './freeze.ts';
 import type { Forwarded } from './host/host.ts';
 import { endBackup } from './leftover.ts';
+import { watchScratch } from './scratch.ts';
 import { dirtyContext } from './xml/backup-xml.ts';
 import type { DomainDisk } from './xml/domain-xml.ts';
 
 interface OnlineRequest {
   readonly domain: string;
   readonly nvramPath: string | null;
+  /** Of all disks. */
+  readonly totalBytes: number;
   readonly disks: readonly DomainDisk[];
   /** All targets of the domain, also those that are left out. */
   readonly targets: readonly string[];
@@ -38,7 +41,12 @@ export async function snapshotOnline(
     ? await whileFrozen(connection.virsh, domain, options.warn, begin)
     : { result: await begin(), wasFrozen: false };
   let forwarded: Forwarded | null = null;
+  const watch = watchScratch(connection, request.totalBytes, async (reason) => {
+    options.warn(`The backup was given up before writes of the guest fail: ${reason}.`);
+    await endBackup(connection, begun.leftover);
+  });
   const close = async () => {
+    await watch[Symbol.asyncDispose]();
     await forwarded?.[Symbol.asyncDispose]();
     await endBackup(connection, begun.leftover);
   };

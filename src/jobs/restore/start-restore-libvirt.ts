@@ -25,7 +25,12 @@ export async function startRestoreLibvirt(
       kind: 'restore-vm',
       vmName: backup.vmName,
       backupId: backup.id,
-      request: { libvirt: { name: plan.name, uuid: plan.uuid, folder: plan.folder }, instant: order.instant },
+      request: {
+        libvirt: { name: plan.name, uuid: plan.uuid, folder: plan.folder },
+        instant: order.instant,
+        // half-written images of a daemon that died are removed by their names
+        outputs: plan.isRemote ? [] : outputs,
+      },
       run: async (context) => {
         for (const note of plan.notes) context.warn(note);
         await restoreToLibvirt(deps, { order, backup, plan, readable }, context);
