@@ -68,6 +68,13 @@ export const chainDocument = z.object({
   borrowed: z.array(pointName),
 });
 
+/** The restore point, one layer and the machine as the repository describes them. */
+export const repositoryDocuments = z.object({
+  backup: z.record(z.string(), z.unknown()),
+  sidecar: z.record(z.string(), z.unknown()),
+  machine: z.record(z.string(), z.unknown()),
+});
+
 /**
  * `metadata/<point>/manifest.json`: written last. No manifest, no restore point. The first fields are those that
  * readers of the plain layout know.
@@ -94,10 +101,9 @@ export const manifestDocument = z.object({
   /** All disks of the restore point: it is whole when each of these has its manifest. */
   members: z.array(pointName).min(1),
   vm: z.object({ vm_uuid: z.uuid(), vm_name: text, context_id: text }),
-  /** The documents of the repository, to make one anew. */
-  backup: z.record(z.string(), z.unknown()),
-  sidecar: z.record(z.string(), z.unknown()),
-  machine: z.record(z.string(), z.unknown()),
+  completed_at: time,
+  /** The documents of the repository, to make one anew. They may hold secrets of the machine: sealed under encryption. */
+  documents: z.union([z.object({ sealed: base64 }), repositoryDocuments]),
   uploaded_at: time,
   /** Bytes that its upload added to the bucket. */
   stored_bytes: bytes,
@@ -132,4 +138,5 @@ export type KeySlot = z.infer<typeof keySlotDocument>;
 export type OwnerDocument = z.infer<typeof ownerDocument>;
 export type ChainDocument = z.infer<typeof chainDocument>;
 export type PointManifest = z.infer<typeof manifestDocument>;
+export type RepositoryDocuments = z.infer<typeof repositoryDocuments>;
 export type SessionDocument = z.infer<typeof sessionDocument>;

@@ -110,6 +110,9 @@ describe('a mirror', () => {
     }
     const [rows] = await keysIn(place, `metadata/${points[0]?.id}-disk0/blocks.json`);
     expect((await store.get(rows ?? '')).body.toString('latin1')).not.toContain('offset');
+    // nor what the repository knows of the machine
+    const { body } = await store.get(`metadata/${points[0]?.id}-disk0/manifest.json`);
+    expect(body.toString()).not.toContain(at('a'));
     store.close();
   });
 

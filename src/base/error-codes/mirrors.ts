@@ -116,11 +116,11 @@ export const mirrorCodes = {
   ),
   MIRROR_OBJECT_MISSING: data(
     'The object {key} is not in the mirror.',
-    'Something deleted it. See what is affected with `sendense-ctl mirror verify`; `mirror sync --repair` uploads again what the repository still has.',
+    'Something deleted it. See what is affected with `sendense-ctl mirror verify`. Restore points that are in the repository are uploaded anew into another mirror: `mirror add` with another prefix, then `mirror sync`.',
   ),
   MIRROR_OBJECT_DAMAGED: data(
     'The object {key} of the mirror is damaged: {detail}.',
-    'See what is affected with `sendense-ctl mirror verify`; `mirror sync --repair` uploads again what the repository still has.',
+    'See what is affected with `sendense-ctl mirror verify`. Restore points that are in the repository are uploaded anew into another mirror: `mirror add` with another prefix, then `mirror sync`.',
   ),
   MIRROR_TOO_NEW: data(
     'The object {key} has format {format}; this version reads up to {supported}.',

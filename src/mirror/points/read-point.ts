@@ -1,6 +1,14 @@
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
 import { digestOf, type KeyRing } from '../crypto/key-ring.ts';
-import { type ChainDocument, chainDocument, manifestDocument, type PointManifest } from '../documents.ts';
+import {
+  type ChainDocument,
+  chainDocument,
+  manifestDocument,
+  type PointManifest,
+  type RepositoryDocuments,
+  repositoryDocuments,
+} from '../documents.ts';
 import { layout, pointIn } from '../layout.ts';
 import type { Mirror } from '../mirror.ts';
 import { parseJson } from '../store/json-objects.ts';
@@ -12,6 +20,26 @@ type Readable = Pick<Mirror, 'store' | 'keys' | 'mirrorId'>;
 /** A manifest with its proof. */
 export function sealManifest(keys: KeyRing, content: Omit<PointManifest, 'mac'>): PointManifest {
   return { ...content, mac: keys.mac(JSON.stringify(content)) };
+}
+
+export function sealDocuments(
+  keys: KeyRing,
+  name: string,
+  documents: RepositoryDocuments,
+): PointManifest['documents'] {
+  if (!keys.isEncrypted) return documents;
+  const sealed = keys.seal(zstdCompressSync(Buffer.from(JSON.stringify(documents))), `documents ${name}`);
+  return { sealed: sealed.toString('base64') };
+}
+
+/** @throws MIRROR_OBJECT_DAMAGED */
+export function documentsOf(keys: KeyRing, { name, documents }: PointManifest): RepositoryDocuments {
+  if (!('sealed' in documents)) return documents;
+  const key = layout.manifest(name);
+  const packed = keys.open(Buffer.from(documents.sealed, 'base64'), `documents ${name}`);
+  if (packed === null)
+    throw new SendenseError('MIRROR_OBJECT_DAMAGED', { key, detail: 'its documents do not open' });
+  return repositoryDocuments.parse(JSON.parse(zstdDecompressSync(packed).toString()));
 }
 
 /** @throws MIRROR_OBJECT_MISSING, MIRROR_OBJECT_DAMAGED, MIRROR_TOO_NEW */

@@ -28,7 +28,6 @@ export async function summarizePoints(mirror: Mirror): Promise<TaskResults['poin
 async function summarize(mirror: Mirror, name: string): Promise<PointSummary> {
   const manifest = await readManifest(mirror, name);
   const lock = await mirror.store.retentionOf(layout.manifest(name));
-  const { backup } = manifest;
   return {
     name,
     backupId: manifest.backup_id,
@@ -36,7 +35,7 @@ async function summarize(mirror: Mirror, name: string): Promise<PointSummary> {
     vmName: manifest.vm.vm_name,
     vmUuid: manifest.vm.vm_uuid,
     createdAt: manifest.timestamp,
-    completedAt: typeof backup['completed_at'] === 'string' ? backup['completed_at'] : manifest.timestamp,
+    completedAt: manifest.completed_at,
     uploadedAt: manifest.uploaded_at,
     sizeBytes: manifest.volumeSize,
     dataBytes: manifest.totalSize,

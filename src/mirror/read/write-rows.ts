@@ -2,7 +2,7 @@ import { blake3 } from '@napi-rs/blake-hash';
 import { type Row, RowWriter } from '../../nbd/mover/rows.ts';
 import type { Mirror } from '../mirror.ts';
 import { seenParts } from '../points/point-map.ts';
-import { openPointChain } from '../points/read-point.ts';
+import { documentsOf, openPointChain } from '../points/read-point.ts';
 import type { TaskResults } from '../program/mirror-task.ts';
 import { BlockCache } from './block-cache.ts';
 import { MirrorDisk } from './mirror-disk.ts';
@@ -37,20 +37,10 @@ export async function describePoints(
       throw error;
     }
     const [top] = opened;
-    if (top) described.push({ name, ...documentsOf(top.manifest) });
+    if (top) described.push({ name, ...documentsOf(mirror.keys, top.manifest) });
   }
   return { points: described };
 }
-
-const documentsOf = ({
-  backup,
-  sidecar,
-  machine,
-}: Omit<TaskResults['describe']['points'][number], 'name'>) => ({
-  backup,
-  sidecar,
-  machine,
-});
 
 /** Rows of a repository are never longer than this. */
 const ROW_BYTES = 1024 * 1024;

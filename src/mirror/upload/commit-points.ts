@@ -3,7 +3,7 @@ import { BLOCK_BYTES } from '../../nbd/mover/rows.ts';
 import { digestOf } from '../crypto/key-ring.ts';
 import { type ChainDocument, MIRROR_FORMAT, type PointManifest } from '../documents.ts';
 import { layout } from '../layout.ts';
-import { readManifest, sealManifest } from '../points/read-point.ts';
+import { readManifest, sealDocuments, sealManifest } from '../points/read-point.ts';
 import type { PreparedPoint, SyncDeps } from './sync-deps.ts';
 import type { BackupInput } from './sync-task.ts';
 
@@ -59,9 +59,12 @@ function manifestOf(deps: SyncDeps, backup: BackupInput, point: PreparedPoint): 
     disk_index: disk.diskIndex,
     members: backup.disks.map((one) => one.point),
     vm: backup.vm,
-    backup: backup.manifest,
-    sidecar: disk.sidecar,
-    machine: backup.machine,
+    completed_at: String(backup.manifest['completed_at'] ?? backup.createdAt),
+    documents: sealDocuments(mirror.keys, disk.point, {
+      backup: backup.manifest,
+      sidecar: disk.sidecar,
+      machine: backup.machine,
+    }),
     uploaded_at: new Date().toISOString(),
     stored_bytes: progress.storedBytes,
     blocks_digest: digestOf(body),
