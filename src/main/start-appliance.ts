@@ -22,6 +22,7 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import type { LoadedConfig } from '../base/config/load-config.ts';
 import type { HomePaths } from '../base/home-paths.ts';
 import type { Logger } from '../base/logger.ts';
+import { endSharedLogins } from '../capture/libvirt/host/ssh-master.ts';
 import { libvirtSource } from '../capture/libvirt/libvirt-source.ts';
 import { createCatalog } from '../catalog/catalog.ts';
 import { machineRef } from '../jobs/backup/machine-ref.ts';
@@ -248,6 +249,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     await watch[Symbol.asyncDispose]();
     keeper.close();
     await Promise.all([engine.close(), scrub.stop()]);
+    await endSharedLogins();
     await Promise.all([mounts.closeAll(), live.lives.closeAll()]);
     server.closeAllConnections();
     await Promise.all([programs.stop(), mountd.stop()]);

@@ -64,3 +64,10 @@ it('says what to do when it cannot log in, and runs nothing that a URI names', (
   for (const odd of [`${uri}&command=/bin/true`, 'qemu+ssh://-oProxyCommand=x/system', 'qemu+ext:///system'])
     expectFailure(appliance.ctl('vm', 'discover', '--libvirt', odd), 'LIBVIRT_URI_INVALID', 2);
 });
+
+it('keeps no login when it ends', async () => {
+  appliance.ctl('vm', 'discover', '--libvirt', uri);
+  expect(appliance.processes('ssh')).not.toEqual([]);
+  await appliance.stop();
+  expect(appliance.processes('ssh')).toEqual([]);
+});

@@ -59,6 +59,13 @@ export async function sharedLogin(target: SshTarget, folder: string): Promise<st
   return ['-o', 'ControlMaster=no', '-o', `ControlPath=${master.controlPath}`];
 }
 
+/** Before this process ends: a login does not end with who asked for it. */
+export async function endSharedLogins(): Promise<void> {
+  const all = [...masters.values()];
+  for (const { child } of all) child.kill('SIGTERM');
+  await Promise.all(all.map(({ child }) => child.done.catch(() => undefined)));
+}
+
 function startMaster(target: SshTarget, controlPath: string, key: string): Master {
   const child = runPiped('ssh', ['-N', '-M', ...sshLogin(target, ['-S', controlPath])]);
   child.stdout.resume();
