@@ -9,7 +9,7 @@ import { seededRandom } from '../support/seeded-random.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
-const ROUNDS = 12;
+const ROUNDS = 8;
 const seed = Number(process.env['PROPERTY_SEED'] ?? Math.floor(Math.random() * 1e9));
 
 /** What the guest must have on its disk: kept by us, never read from QEMU. */
