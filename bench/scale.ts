@@ -197,6 +197,7 @@ function populate(): number {
         beforeCommand: null,
         afterCommand: null,
         allowBacking: [],
+        agentId: null,
         createdAt: '2026-01-01T00:00:00.000Z',
         disks: [{ diskIndex: 0, key: `/srv/${nameOf(machine)}.img`, format: 'raw' as const, active: true }],
       };

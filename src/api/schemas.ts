@@ -146,6 +146,7 @@ export const vmAnswer = z.object({
   context_id: z.string(),
   source: sourceAnswer,
   registered: z.boolean(),
+  agent: z.string().nullable(),
   before_command: z.string().nullable(),
   after_command: z.string().nullable(),
   allow_backing: z.array(z.string()),

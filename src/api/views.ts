@@ -71,9 +71,10 @@ export function jobView({ id, request: _request, ...job }: Job) {
   return { jobId: id, ...job };
 }
 
-export function vmView(vm: Vm) {
+export function vmView({ agentId, ...vm }: Vm, { agents }: Pick<Catalog, 'agents'>) {
   return {
     ...vm,
+    agent: agentId === null ? null : (agents.byId(agentId)?.name ?? null),
     disks: vm.disks.map((disk) => ({
       diskId: disk.diskIndex,
       path: disk.key,

@@ -1,3 +1,4 @@
+import { agentCodes } from './error-codes/agents.ts';
 import { backupCodes } from './error-codes/backups.ts';
 import { jobCodes } from './error-codes/jobs.ts';
 import { machineCodes } from './error-codes/machines.ts';
@@ -13,6 +14,7 @@ export type { ErrorCodeEntry } from './error-codes/entry.ts';
 export const errorCodes = {
   ...requestCodes,
   ...machineCodes,
+  ...agentCodes,
   ...backupCodes,
   ...repositoryCodes,
   ...restoreCodes,

@@ -24,6 +24,8 @@ const packages: Readonly<Record<string, string>> = {
   'qemu-system-x86_64': 'qemu-system-x86',
   virsh: 'libvirt-clients',
   ssh: 'openssh-client',
+  '/usr/sbin/sshd': 'openssh-server',
+  'ssh-keygen': 'openssh-client',
 };
 export const packageOf = (tool: string): string => packages[tool] ?? tool;
 

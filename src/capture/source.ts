@@ -47,6 +47,8 @@ export interface Remembered {
   readonly configuration: MachineConfiguration | null;
 }
 
+export type SnapshotMemory = Readonly<Record<string, unknown>>;
+
 export type SnapshotLeftover = Readonly<Record<string, unknown>>;
 
 /** A machine's disks at one instant. Disposing it ends the reading; what tracks the changes stays. */
@@ -55,6 +57,8 @@ export interface Snapshot extends AsyncDisposable {
   readonly disks: readonly SnapshotDisk[];
   /** What a restore of the whole machine needs beside its disks; null when there is nothing. */
   readonly configuration: MachineConfiguration | null;
+  /** By it the next daemon can take it up, when somebody else holds it. Plain data; absent: it ends with this process. */
+  readonly memory?: SnapshotMemory;
 }
 
 /** Kept in the manifest. Plain data. */
@@ -73,15 +77,28 @@ export interface ChangeTrackingLost {
   readonly lost: string;
 }
 
+/** A disk that was opened at an agent; only there its bytes can be read. Plain data. */
+export interface DiskAtAgent {
+  readonly kind: 'agent';
+  readonly snapshotId: string;
+  readonly openedId: string;
+  /** By it the agent finds the disk again after a restart; null: it cannot. */
+  readonly identity: string | null;
+  readonly hasChanges: boolean;
+}
+
+/** What a transfer reads: here, or at an agent. */
+export type ReadableDisk = SourceSpec | DiskAtAgent;
+
 export interface SnapshotDisk {
   readonly key: string;
   readonly sizeBytes: number;
   /** To store with this restore point; null when the source tracks no changes. */
   readonly changeId: string | null;
   /** The whole disk, open until the snapshot is disposed. */
-  open(): Promise<SourceSpec>;
+  open(): Promise<ReadableDisk>;
   /** The same with the extents that changed since then. */
-  changedSince(changeId: string): Promise<SourceSpec | ChangeTrackingLost>;
+  changedSince(changeId: string): Promise<ReadableDisk | ChangeTrackingLost>;
 }
 
 /** A thing that can freeze a machine's disks at one instant. */
@@ -93,11 +110,16 @@ export interface Source {
   describe(machine: MachineRef): Promise<MachineDescription>;
   /** All disks at one instant. @throws SOURCE_…, CANCELLED; nothing stays behind then */
   snapshot(machine: MachineRef, options: SnapshotOptions): Promise<Snapshot>;
+  /** Goes on with a snapshot that an earlier daemon had taken. Only of sources that give a memory. */
+  takeUp?(memory: SnapshotMemory): Snapshot;
   /** Removes what a snapshot made whose process died. Repeating it is fine. */
   cleanUp(machine: MachineRef, leftover: SnapshotLeftover): Promise<void>;
   /** No layer needs other change IDs than these any more: the source may forget what it keeps for others. */
   release(machine: MachineRef, neededChangeIds: readonly string[]): Promise<void>;
 }
 
-/** The source for a machine of this kind. */
-export type SourceOf = (kind: SourceKind) => Source;
+/** The source for a machine of this kind, at an agent or (null) on this host. */
+export type SourceOf = (kind: SourceKind, agentId: string | null) => Source;
+
+/** The sources of one host. */
+export type LocalSources = (kind: SourceKind) => Source;

@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
+import { type AgentQueries, agentQueries } from './agents.ts';
 import { type BackupQueries, backupQueries } from './backups.ts';
 import { type BootTestQueries, bootTestQueries } from './boot-tests.ts';
 import { type ChainQueries, chainQueries } from './chains.ts';
@@ -18,6 +19,7 @@ import { type VmQueries, vmQueries } from './vms.ts';
 
 /** All tables of one database. */
 export interface Catalog extends Disposable {
+  readonly agents: AgentQueries;
   readonly vms: VmQueries;
   readonly backups: BackupQueries;
   readonly retired: RetiredQueries;
@@ -39,6 +41,7 @@ export interface Catalog extends Disposable {
 export function createCatalog(file: string, clock: Clock, logger: Logger): Catalog {
   const db = openCatalog(file);
   return {
+    agents: agentQueries(db),
     vms: vmQueries(db),
     backups: backupQueries(db),
     retired: retiredQueries(db),

@@ -158,6 +158,7 @@ function adoptVm(catalog: Catalog, vm: VmDocument, manifests: readonly Manifest[
       beforeCommand: null,
       afterCommand: null,
       allowBacking: [],
+      agentId: null,
       createdAt: manifests[0]?.created_at ?? now.toISOString(),
       disks: vm.disks.map((disk) => ({
         diskIndex: disk.disk_index,

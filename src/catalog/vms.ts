@@ -15,6 +15,8 @@ export interface Vm {
   readonly name: string;
   readonly source: SourceReference;
   readonly registered: boolean;
+  /** Where its disks are; null: on this host. */
+  readonly agentId: string | null;
   readonly beforeCommand: string | null;
   readonly afterCommand: string | null;
   /** Folders in which a source qcow2's backing files may lie. */
@@ -29,6 +31,7 @@ interface VmRow {
   vm_name: string;
   source: string;
   registered: number;
+  agent_id: string | null;
   before_command: string | null;
   after_command: string | null;
   allow_backing: string;
@@ -55,6 +58,7 @@ export function vmQueries(db: Db) {
     name: row.vm_name,
     source: JSON.parse(row.source) as SourceReference,
     registered: row.registered === 1,
+    agentId: row.agent_id,
     beforeCommand: row.before_command,
     afterCommand: row.after_command,
     allowBacking: JSON.parse(row.allow_backing) as string[],
@@ -71,10 +75,10 @@ export function vmQueries(db: Db) {
   const byUuid = db.prepare<[string], VmRow>('SELECT * FROM vm_contexts WHERE vm_uuid = ?');
   const all = db.prepare<[], VmRow>('SELECT * FROM vm_contexts ORDER BY vm_name');
   const upsert = db.prepare(
-    `INSERT INTO vm_contexts (context_id, vm_uuid, vm_name, source, registered, before_command, after_command, allow_backing, created_at, updated_at)
-     VALUES (@contextId, @vmUuid, @name, @source, @registered, @beforeCommand, @afterCommand, @allowBacking, @createdAt, @now)
+    `INSERT INTO vm_contexts (context_id, vm_uuid, vm_name, source, registered, before_command, after_command, allow_backing, agent_id, created_at, updated_at)
+     VALUES (@contextId, @vmUuid, @name, @source, @registered, @beforeCommand, @afterCommand, @allowBacking, @agentId, @createdAt, @now)
      ON CONFLICT (context_id) DO UPDATE SET source = @source, registered = @registered, before_command = @beforeCommand, after_command = @afterCommand,
-       allow_backing = @allowBacking, updated_at = @now`,
+       allow_backing = @allowBacking, agent_id = @agentId, updated_at = @now`,
   );
   const upsertDisk = db.prepare(
     `INSERT INTO vm_disks (context_id, disk_index, disk_key, format, active) VALUES (@contextId, @diskIndex, @key, @format, @active)

@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { agentCommands } from './agent.ts';
 import { backupCommands } from './backup/backup.ts';
 import { pruneCommands } from './backup/prune.ts';
 import { verifyCommands } from './backup/verify.ts';
@@ -28,6 +29,7 @@ export function createProgram(version: string): Command {
     .configureHelp({ showGlobalOptions: true })
     .exitOverride();
   vmCommands(program);
+  agentCommands(program);
   mountCommands(program, backupCommands(program));
   const restore = restoreCommands(program);
   liveCommands(restore);

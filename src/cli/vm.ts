@@ -9,6 +9,7 @@ interface VmView {
   readonly name: string;
   readonly registered: boolean;
   readonly source: { readonly kind: string; readonly uri?: string; readonly domain?: string };
+  readonly agent: string | null;
   readonly disks: readonly { disk_id: number; path: string; format: string; active: boolean }[];
 }
 
@@ -28,6 +29,7 @@ const show = (format: Format, document: unknown, vms: readonly VmView[]) =>
     [
       { title: 'NAME', value: (vm) => vm.name },
       { title: 'STATE', value: (vm) => (vm.registered ? 'registered' : 'backups only') },
+      { title: 'AGENT', value: (vm) => vm.agent ?? '' },
       {
         title: 'SOURCE',
         value: ({ source }) => (source.kind === 'image' ? 'image' : `${source.uri} ${source.domain}`),
@@ -51,6 +53,7 @@ interface ChangeOptions extends LibvirtOptions {
   before?: string;
   after?: string;
   allowBacking?: string[];
+  agent?: string;
 }
 
 export function vmCommands(program: Command): void {
@@ -60,6 +63,7 @@ export function vmCommands(program: Command): void {
     .description('register a machine from local images or block devices, or of a libvirt')
     .option('--libvirt <domain>', 'name or UUID of a domain; its disks are found by themselves')
     .option('--disk <path[,format=raw|qcow2]>', 'a disk; repeat it for more', collect, [])
+    .option('--agent <name>', 'the disks are at this agent; paths are those of its host')
     .option('--before <command>', 'run before the disks are read, as to freeze an application')
     .option('--after <command>', 'run afterwards, whatever happened')
     .option(
@@ -76,6 +80,7 @@ export function vmCommands(program: Command): void {
       const { client, format } = contextOf(command);
       const added = await client.call<VmView>('POST', '/vms', {
         name,
+        agent: options.agent,
         disks: (options.disk ?? []).map(parseDisk),
         libvirt: options.libvirt === undefined ? undefined : libvirtPart(options),
         before: options.before,

@@ -40,6 +40,8 @@ export interface JobContext {
   setResult(result: Readonly<Record<string, unknown>>): void;
   /** To be written before an outside effect. */
   intent(step: string, detail?: Readonly<Record<string, unknown>>): void;
+  /** This job is left as it is when it is interrupted: the next daemon goes on with it. */
+  suspend(): void;
   /** To be written after it. */
   fact(step: string, detail?: Readonly<Record<string, unknown>>): void;
 }
@@ -75,6 +77,8 @@ interface Running {
   readonly abort: AbortController;
   /** Why it was aborted: by a person or by the end of the daemon. */
   interrupted: boolean;
+  /** It stays unfinished, for the next daemon. */
+  isSuspended: boolean;
   readonly done: Promise<Job>;
   savedAt: number;
 }
@@ -107,10 +111,13 @@ export class JobEngine {
     return this.#running.size === 0;
   }
 
-  /** Stores the job as pending and starts it as soon as there is room. */
-  submit(jobId: string, work: JobWork): Job {
+  /**
+   * Stores the job as pending and starts it as soon as there is room.
+   * @param earlier what an earlier daemon left unfinished; it goes on under its id and its history
+   */
+  submit(jobId: string, work: JobWork, earlier: Job | null = null): Job {
     if (this.#closed) throw new SendenseError('INTERRUPTED');
-    const job: Job = {
+    const job: Job = earlier ?? {
       id: jobId,
       kind: work.kind,
       status: 'pending',
@@ -132,6 +139,7 @@ export class JobEngine {
       job,
       abort: new AbortController(),
       interrupted: false,
+      isSuspended: false,
       done: promise,
       savedAt: 0,
     };
@@ -184,7 +192,8 @@ export class JobEngine {
     let failure: SendenseError | null = null;
     try {
       if (running.abort.signal.aborted) throw new SendenseError('CANCELLED');
-      this.#advance(running, 'start', { startedAt: this.#deps.clock.now().toISOString() });
+      if (running.job.status === 'pending')
+        this.#advance(running, 'start', { startedAt: this.#deps.clock.now().toISOString() });
       await work.run(this.#contextOf(running));
     } catch (error) {
       failure = toSendenseError(error);
@@ -193,6 +202,10 @@ export class JobEngine {
           { job: running.job.id, err: failure.cause ?? failure },
           'a job failed unexpectedly',
         );
+    }
+    if (failure !== null && running.interrupted && running.isSuspended) {
+      this.#running.delete(running.job.id);
+      return running.job;
     }
     this.#finish(running, failure);
     try {
@@ -273,6 +286,9 @@ export class JobEngine {
       setProgress: (progress) => this.#update(running, { progress }, false),
       warn: (text) => this.#update(running, { warnings: [...running.job.warnings, text] }, true),
       setResult: (result) => this.#update(running, { result }, true),
+      suspend: () => {
+        running.isSuspended = true;
+      },
       intent: (step, detail = {}) => journal({ step, kind: 'intent', detail }),
       fact: (step, detail = {}) => journal({ step, kind: 'fact', detail }),
     };

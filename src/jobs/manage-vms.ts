@@ -20,6 +20,22 @@ export interface VmDeps {
   readonly locks: ResourceLocks;
   readonly repositories: Repositories;
   readonly sourceOf: SourceOf;
+  readonly agents: AgentDisks;
+}
+
+/** The disks of other hosts. */
+export interface AgentDisks {
+  /** @throws AGENT_UNKNOWN, AGENTS_OFF */
+  idOf(agentName: string): string;
+  /** As `inspectDisk`, with the path without links. @throws AGENT_OFFLINE, PATH_NOT_GIVEN, SOURCE_… */
+  inspect(
+    agentId: string,
+    disk: {
+      readonly path: string;
+      readonly format: DiskFormat | null;
+      readonly allowBacking: readonly string[];
+    },
+  ): Promise<{ readonly path: string; readonly format: DiskFormat }>;
 }
 
 export interface DiskInput {
@@ -29,6 +45,8 @@ export interface DiskInput {
 }
 
 export interface VmChange {
+  /** Name of the agent at which all its disks are; only when it is added. */
+  readonly agent?: string | undefined;
   readonly addDisks?: readonly DiskInput[] | undefined;
   readonly removeDisks?: readonly string[] | undefined;
   readonly before?: string | null | undefined;
@@ -48,6 +66,7 @@ export async function addVm(deps: VmDeps, name: string, change: VmChange): Promi
   const known = deps.catalog.vms.byName(name);
   if (known?.registered) throw new SendenseError('VM_EXISTS', { vm: name });
   const now = deps.clock.now();
+  const agentId = change.agent === undefined ? null : deps.agents.idOf(change.agent);
   const fresh: Vm = {
     contextId: firstFree(contextIdFor(name, now), (id) => deps.catalog.vms.byContext(id) !== null),
     vmUuid: newUuid(),
@@ -57,6 +76,7 @@ export async function addVm(deps: VmDeps, name: string, change: VmChange): Promi
     beforeCommand: null,
     afterCommand: null,
     allowBacking: [],
+    agentId,
     createdAt: now.toISOString(),
     disks: [],
   };
@@ -65,6 +85,7 @@ export async function addVm(deps: VmDeps, name: string, change: VmChange): Promi
         ...known,
         source: fresh.source,
         registered: true,
+        agentId,
         disks: known.disks.map((disk) => ({ ...disk, active: false })),
       }
     : fresh;
@@ -96,7 +117,10 @@ export function removeVm(deps: VmDeps, name: string, keepBackups: boolean): void
     if (count === 0) deps.catalog.vms.remove(vm.contextId);
     else
       deps.catalog.vms.save(
-        { ...vm, registered: false, beforeCommand: null, afterCommand: null, allowBacking: [] },
+        {
+          ...{ ...vm, registered: false, beforeCommand: null, afterCommand: null, allowBacking: [] },
+          agentId: null,
+        },
         deps.clock.now(),
       );
   } finally {
@@ -119,12 +143,20 @@ async function applyChange(deps: VmDeps, before: Vm, change: VmChange): Promise<
     throw new SendenseError('REQUEST_INVALID', {
       detail: `the disks of "${vm.name}" are those that libvirt knows; leave some out with --exclude-disk`,
     });
+  const { agentId } = vm;
   const allowBacking = change.allowBacking
-    ? await Promise.all(change.allowBacking.map(allowedFolder))
+    ? agentId === null
+      ? await Promise.all(change.allowBacking.map(allowedFolder))
+      : change.allowBacking
     : vm.allowBacking;
   let disks = vm.disks;
   for (const wanted of change.removeDisks ?? []) disks = withoutDisk(vm.name, disks, wanted);
-  for (const input of change.addDisks ?? []) disks = await withDisk(disks, input, allowBacking);
+  for (const input of change.addDisks ?? [])
+    disks = await withDisk(disks, input, (key) =>
+      agentId === null
+        ? inspectHere(key, input.format ?? null, allowBacking)
+        : deps.agents.inspect(agentId, { path: key, format: input.format ?? null, allowBacking }),
+    );
   const changed: Vm = {
     ...vm,
     disks,
@@ -153,7 +185,7 @@ async function inLibvirt(
     domain: domain ?? known?.domain ?? vm.name,
     ...rest,
   };
-  const described = await deps.sourceOf('libvirt').describe(machineRef({ ...vm, source }));
+  const described = await deps.sourceOf('libvirt', vm.agentId).describe(machineRef({ ...vm, source }));
   for (const wanted of [...source.includeDisks, ...source.excludeDisks])
     if (![...described.disks, ...described.leftOut].some(({ key }) => key === wanted))
       throw new SendenseError('DISK_UNKNOWN', { subject: `The domain ${source.domain}`, disk: wanted });
@@ -165,7 +197,7 @@ export async function discoverVms(
   deps: Pick<VmDeps, 'catalog' | 'sourceOf'>,
   uri: string,
 ): Promise<(MachineDescription & { readonly registeredAs: string | null })[]> {
-  const found = await Array.fromAsync(deps.sourceOf('libvirt').discover(uri));
+  const found = await Array.fromAsync(deps.sourceOf('libvirt', null).discover(uri));
   const known = deps.catalog.vms.all().filter(({ registered }) => registered);
   const domainOf = ({ source }: Pick<Vm, 'source'>) => (source.kind === 'libvirt' ? source.domain : null);
   return found.map((machine) => ({
@@ -181,22 +213,30 @@ async function allowedFolder(path: string): Promise<string> {
   });
 }
 
+async function inspectHere(
+  key: string,
+  format: DiskFormat | null,
+  allowBacking: readonly string[],
+): Promise<{ path: string; format: DiskFormat }> {
+  const inspected = await inspectDisk(key, format);
+  // a header that reaches beyond the allowed folders is refused now, not at 3 a.m.
+  if (inspected.format === 'qcow2') await sourceGraph(key, { allowBacking, forceShare: false });
+  return { path: key, format: inspected.format };
+}
+
 async function withDisk(
   disks: readonly VmDisk[],
   input: DiskInput,
-  allowBacking: readonly string[],
+  inspect: (key: string) => Promise<{ path: string; format: DiskFormat }>,
 ): Promise<VmDisk[]> {
   const hasControl = [...input.path].some((character) => character.charCodeAt(0) < 0x20);
   if (!isAbsolute(input.path) || hasControl)
     throw new SendenseError('PATH_INVALID', { path: input.path, detail: 'it is no absolute path' });
-  const key = normalize(input.path);
+  const { path: key, format } = await inspect(normalize(input.path));
   const known = disks.find((disk) => disk.key === key);
   if (known?.active) throw new SendenseError('REQUEST_INVALID', { detail: `the disk ${key} is named twice` });
-  const inspected = await inspectDisk(key, input.format ?? null);
-  // a header that reaches beyond the allowed folders is refused now, not at 3 a.m.
-  if (inspected.format === 'qcow2') await sourceGraph(key, { allowBacking, forceShare: false });
   const diskIndex = known?.diskIndex ?? disks.reduce((next, disk) => Math.max(next, disk.diskIndex + 1), 0);
-  const added: VmDisk = { diskIndex, key, format: inspected.format, active: true };
+  const added: VmDisk = { diskIndex, key, format, active: true };
   return [...disks.filter((disk) => disk.diskIndex !== diskIndex), added].toSorted(
     (a, b) => a.diskIndex - b.diskIndex,
   );

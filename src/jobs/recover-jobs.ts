@@ -7,12 +7,13 @@ import type { Catalog } from '../catalog/catalog.ts';
 import type { Job, JobStep } from '../catalog/jobs.ts';
 import type { Vm } from '../catalog/vms.ts';
 import { removePartial } from '../restore/whole-disk/write-file.ts';
+import { canResume, type Resumption, readResumption } from './backup/resumption.ts';
 import { recordEnd } from './backup/start-backup.ts';
 import { nextStatus } from './job-state.ts';
 import type { Repositories } from './repository/repositories.ts';
 import { settleAttempts } from './repository/unpublished.ts';
 
-interface RecoverDeps {
+export interface RecoverDeps {
   readonly catalog: Catalog;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -20,17 +21,23 @@ interface RecoverDeps {
   readonly hookTimeoutMs: number;
   /** Ends what a snapshot left at a source that outlives this daemon. */
   readonly cleanUpSource: (vm: Vm, leftover: SnapshotLeftover) => Promise<void>;
+  /** Agents can be asked, so their transfers may go on. */
+  readonly hasAgents: boolean;
 }
 
 /**
  * Visits every job that a dead daemon left unfinished. A backup whose manifest stands is completed; of any other
  * every file that its intents name is removed. Repeating it after another crash is fine.
+ * @returns those that are left as they are, because the new daemon can go on with them
  */
-export async function recoverJobs(deps: RecoverDeps): Promise<number> {
+export async function recoverJobs(deps: RecoverDeps): Promise<ResumableJob[]> {
+  const resumable: ResumableJob[] = [];
   const unfinished = deps.catalog.jobs.unfinished();
   for (const job of unfinished) {
     try {
-      if (job.kind === 'backup') await recoverBackup(deps, job);
+      const resumption = resumptionOf(deps, job);
+      if (resumption !== null) resumable.push({ job, resumption });
+      else if (job.kind === 'backup') await recoverBackup(deps, job);
       else if (job.kind === 'copy' || job.kind === 'mirror-fetch') await recoverCopies(deps, job);
       else if (job.kind === 'restore-disk' || job.kind === 'restore-vm') await recoverRestore(deps, job);
       // what others began, the repository itself knows and has settled when it was opened
@@ -46,8 +53,26 @@ export async function recoverJobs(deps: RecoverDeps): Promise<number> {
       });
     }
   }
-  return unfinished.length;
+  return resumable;
 }
+
+/** A backup that the new daemon can go on with. */
+export interface ResumableJob {
+  readonly job: Job;
+  readonly resumption: Resumption;
+}
+
+function resumptionOf(deps: RecoverDeps, job: Job): Resumption | null {
+  if (job.kind !== 'backup' || !deps.hasAgents) return null;
+  const vm = deps.catalog.vms.byContext(String(job.request['context_id']));
+  const isThere = deps.repositories.all().some(({ id }) => id === job.request['repository_id']);
+  if (!vm || !isThere || !canResume(vm)) return null;
+  const agent = deps.catalog.agents.byId(vm.agentId ?? '');
+  return agent?.status === 'approved' ? readResumption(deps.catalog.jobs.steps(job.id)) : null;
+}
+
+/** For one that cannot be gone on with after all. */
+export const giveUpBackup = recoverBackup;
 
 async function recoverBackup(deps: RecoverDeps, job: Job): Promise<void> {
   const steps = deps.catalog.jobs.steps(job.id);

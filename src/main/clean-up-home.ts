@@ -6,6 +6,7 @@ import type { Logger } from '../base/logger.ts';
 import { endOwnedProcesses } from '../base/owned-processes.ts';
 import { viewsFolder } from '../repository/verify/chain-views.ts';
 import { sweepMounts } from '../restore/mount/sweep-mounts.ts';
+import { clearAgentExports } from './wire-agents.ts';
 import { clearBootTests } from './wire-boot-tests.ts';
 import { clearLive } from './wire-live.ts';
 import { clearMirrors } from './wire-mirrors.ts';
@@ -30,6 +31,7 @@ export async function cleanUpHome({ paths, logger, ownerId, mountdFile }: CleanU
   await emptyDir(viewsFolder(paths.runFolder));
   await emptyDir(join(paths.runFolder, 'restore'));
   await clearLive(paths);
+  await clearAgentExports(paths);
   await clearBootTests(paths);
   await clearMirrors(paths);
   if (leftovers > 0 || swept.mounts > 0)

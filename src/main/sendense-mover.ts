@@ -6,11 +6,13 @@
 import { createInterface } from 'node:readline';
 import { toSendenseError } from '../base/sendense-error.ts';
 import { DigestPool } from '../nbd/mover/digest-pool.ts';
-import { type MoveProgress, moveDisk, slotsFor } from '../nbd/mover/move-disk.ts';
-import type { MoverMessage, MoverSpec } from '../nbd/mover/mover-spec.ts';
+import { type MoveProgress, moveDisk, SAFE_EVERY_MS, slotsFor } from '../nbd/mover/move-disk.ts';
+import type { MoverMessage, MoverOrder, MoverSpec } from '../nbd/mover/mover-spec.ts';
 import { openReader } from '../nbd/mover/open-reader.ts';
 import { ParentRows } from '../nbd/mover/parent-rows.ts';
+import { type RowBatch, RowBatches } from '../nbd/mover/row-batches.ts';
 import { RowWriter } from '../nbd/mover/rows.ts';
+import { Throttle } from '../nbd/mover/throttle.ts';
 import { WrittenMap } from '../nbd/mover/written-map.ts';
 import { patchDisk } from '../nbd/patch/patch-disk.ts';
 import type { PatchSpec } from '../nbd/patch/patch-spec.ts';
@@ -21,11 +23,26 @@ const WORKERS = 2;
 
 const say = (message: MoverMessage) => process.stdout.write(`${JSON.stringify(message)}\n`);
 
-async function move(spec: MoverSpec, signal: AbortSignal, progress: MoveProgress): Promise<void> {
+/** Rows go out in order and wait for whoever reads them. */
+const sayRows = (batch: RowBatch) =>
+  new Promise<void>((resolve) => {
+    process.stdout.write(`${JSON.stringify({ type: 'rows', batch } satisfies MoverMessage)}\n`, () =>
+      resolve(),
+    );
+  });
+
+async function move(
+  spec: MoverSpec,
+  signal: AbortSignal,
+  progress: MoveProgress,
+  throttle: Throttle,
+): Promise<void> {
   await using source = await openReader(spec.source);
   await using pool = new DigestPool(slotsFor(spec.tuning, spec.parent !== null), WORKERS);
   await using parentRows = new ParentRows(spec.parent?.rowFiles ?? []);
-  const rows = new RowWriter(spec.rowFile);
+  const resume = spec.resume ?? { from: 0, replayUntil: 0 };
+  progress.processedBytes = resume.from;
+  const file = spec.rowFile === null ? null : new RowWriter(spec.rowFile);
   const written = new WrittenMap(source.sizeBytes);
   try {
     await moveDisk({
@@ -35,26 +52,34 @@ async function move(spec: MoverSpec, signal: AbortSignal, progress: MoveProgress
       parent: spec.parent === null ? null : { rows: parentRows, sizeBytes: spec.parent.sizeBytes },
       parentLayers: spec.parent?.layers ?? [],
       pool,
-      rows,
+      rows: file ?? new RowBatches(resume.from, sayRows),
       written,
+      resume,
+      throttle,
+      flushEveryMs: file === null ? SAFE_EVERY_MS : null,
       progress,
       signal,
     });
-    await rows.close();
+    await file?.close();
   } catch (error) {
-    await rows.abandon();
+    await file?.abandon();
     throw error;
   }
-  await written.save(spec.writtenFile);
+  if (spec.writtenFile !== null) await written.save(spec.writtenFile);
 }
 
 async function main(): Promise<void> {
   const aborter = new AbortController();
   const lines = createInterface({ input: process.stdin });
+  const throttle = new Throttle();
   process.on('SIGTERM', () => aborter.abort());
   const spec = await new Promise<MoverSpec | PatchSpec>((resolve, reject) => {
     // written by our own daemon, from these types
-    lines.once('line', (line) => resolve(JSON.parse(line) as MoverSpec | PatchSpec));
+    lines.once('line', (line) => {
+      resolve(JSON.parse(line) as MoverSpec | PatchSpec);
+      // an order may have come with the very same chunk
+      lines.on('line', (order) => throttle.setRate((JSON.parse(order) as MoverOrder).bytesPerSecond));
+    });
     lines.once('close', () => reject(new Error('no job on stdin')));
   });
   lines.once('close', () => aborter.abort());
@@ -62,7 +87,7 @@ async function main(): Promise<void> {
   const timer = setInterval(() => say({ type: 'progress', progress }), PROGRESS_INTERVAL_MS);
   try {
     if ('task' in spec) await patchDisk(spec, progress, aborter.signal);
-    else await move(spec, aborter.signal, progress);
+    else await move(spec, aborter.signal, progress, throttle);
     say({ type: 'done', progress });
   } catch (error) {
     const { code, fields } = toSendenseError(error);

@@ -1,6 +1,7 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttpServer } from 'node:http';
 import { join } from 'node:path';
+import { agentRoutes } from '../api/routes/agent-routes.ts';
 import { backupRoutes } from '../api/routes/backup-routes.ts';
 import { bootTestRoutes } from '../api/routes/boot-test-routes.ts';
 import { browseRoutes } from '../api/routes/browse-routes.ts';
@@ -22,13 +23,16 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import type { LoadedConfig } from '../base/config/load-config.ts';
 import type { HomePaths } from '../base/home-paths.ts';
 import type { Logger } from '../base/logger.ts';
+import { messageOf } from '../base/sendense-error.ts';
 import { endSharedLogins } from '../capture/libvirt/host/ssh-master.ts';
 import { libvirtSource } from '../capture/libvirt/libvirt-source.ts';
 import { createCatalog } from '../catalog/catalog.ts';
+import { carryHere } from '../jobs/backup/carry-here.ts';
 import { machineRef } from '../jobs/backup/machine-ref.ts';
+import { resumeBackup } from '../jobs/backup/start-backup.ts';
 import { type DoctorDeps, examine } from '../jobs/doctor/examine.ts';
 import { JobEngine } from '../jobs/job-engine.ts';
-import { recoverJobs } from '../jobs/recover-jobs.ts';
+import { giveUpBackup, type RecoverDeps, recoverJobs } from '../jobs/recover-jobs.ts';
 import { Repositories } from '../jobs/repository/repositories.ts';
 import { SpaceTracker } from '../jobs/repository/track-space.ts';
 import { clearLeftBehind } from '../jobs/repository/unpublished.ts';
@@ -39,6 +43,7 @@ import { probeToolVersions, versionText } from '../qemu/tool-versions.ts';
 import type { Repository } from '../repository/open-repository.ts';
 import { cleanUpHome } from './clean-up-home.ts';
 import { checkSocketLengths, listen } from './home-socket.ts';
+import { wireAgents } from './wire-agents.ts';
 import { wireBootTests } from './wire-boot-tests.ts';
 import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
 import { wireLive } from './wire-live.ts';
@@ -94,14 +99,16 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   await repositories.openAll(paths.defaultRepositoryFolder);
   const virtSettings = libvirtSettings(paths, config);
   const libvirt = libvirtSource(virtSettings);
-  await recoverJobs({
+  const recovery: RecoverDeps = {
     catalog,
     cleanUpSource: (vm, leftover) => libvirt.cleanUp(machineRef(vm), leftover),
     clock,
     logger,
     repositories,
     hookTimeoutMs: config.jobs.hook_timeout_s * 1000,
-  });
+    hasAgents: config.agents.listen !== '',
+  };
+  const resumable = await recoverJobs(recovery);
 
   for (const repository of repositories.all()) await clearLeftBehind({ catalog, clock }, repository);
 
@@ -125,6 +132,11 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     vmFolder: deps.vmFolder,
   });
   const boots = wireBootTests({ config, logger, paths, vmFolder: deps.vmFolder, toolVersions });
+  const agents = await wireAgents({
+    ...{ catalog, clock, config, logger, paths, version: deps.version },
+    wanted: resumable.map(({ resumption }) => resumption),
+    daemon: programs.daemon,
+  });
   const live = wireLive({ catalog, clock, config, logger, paths });
   const { keeper, routeDeps } = wireChains({
     catalog,
@@ -141,15 +153,19 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const { mirrors, backupMade } = wireMirrors({
     ...{ catalog, clock, engine, locks, logger, paths, repositories, mirrorFile },
   });
-  const sourceOf = wireSources({ daemon: programs.daemon, libvirt });
+  const here = {
+    usual: carryHere({ exports: programs.exports, moverFile: deps.moverFile }),
+    direct: carryHere({ exports: programs.directExports, moverFile: deps.moverFile }),
+  };
+  const capture = agents.backup(
+    wireSources({ daemon: programs.daemon, libvirt }),
+    (direct) => here[direct ? 'direct' : 'usual'],
+  );
   const backup = {
     catalog,
     clock,
-    exports: programs.exports,
-    directExports: programs.directExports,
-    moverFile: deps.moverFile,
+    ...capture,
     toolVersions,
-    sourceOf,
     maxDepth: hardDepth(config),
     hookTimeoutMs: config.jobs.hook_timeout_s * 1000,
     reserveBytes: config.repository.reserve_bytes,
@@ -205,7 +221,8 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     ...backupRoutes({ backup, catalog, clock, engine, locks, repositories, chainsChanged, backupMade }),
     ...chainRoutes(routeDeps),
     ...copyRoutes({ ...routeDeps, workFolder: join(paths.runFolder, 'copy') }),
-    ...vmRoutes({ catalog, clock, locks, repositories, sourceOf }),
+    ...vmRoutes({ catalog, clock, locks, repositories, sourceOf: capture.sourceOf, agents: agents.disks }),
+    ...agentRoutes(agents.office),
     ...jobRoutes({ engine, jobs: catalog.jobs }),
     ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, mirrors, ownFolders }),
     ...wholeDiskRoutes(restore),
@@ -229,6 +246,13 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     message: `sendensed ${deps.version} serves ${paths.home}.`,
     data: { pid: process.pid },
   });
+  const startBackups = { backup, engine, locks, repositories, chainsChanged, backupMade };
+  for (const { job, resumption } of resumable) {
+    await resumeBackup(startBackups, job, resumption).catch(async (error: unknown) => {
+      logger.error({ job: job.id, error: messageOf(error) }, 'a backup cannot be gone on with');
+      await giveUpBackup(recovery, job);
+    });
+  }
   scrub.start();
 
   void keeper.lookAtAll();
@@ -248,8 +272,10 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     server.close();
     await watch[Symbol.asyncDispose]();
     keeper.close();
+    agents.isStopping();
     await Promise.all([engine.close(), scrub.stop()]);
     await endSharedLogins();
+    await agents.stop();
     await Promise.all([mounts.closeAll(), live.lives.closeAll()]);
     server.closeAllConnections();
     await Promise.all([programs.stop(), mountd.stop()]);

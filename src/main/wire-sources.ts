@@ -3,7 +3,7 @@ import type { Config } from '../base/config/config-schema.ts';
 import type { HomePaths } from '../base/home-paths.ts';
 import { imageSource } from '../capture/image/image-source.ts';
 import type { LibvirtSettings } from '../capture/libvirt/connection.ts';
-import type { Source, SourceOf } from '../capture/source.ts';
+import type { LocalSources, Source } from '../capture/source.ts';
 import type { StorageDaemon } from '../qemu/storage-daemon.ts';
 
 interface SourceWiring {
@@ -12,7 +12,7 @@ interface SourceWiring {
 }
 
 /** One source for each kind of machine. */
-export function wireSources({ daemon, libvirt }: SourceWiring): SourceOf {
+export function wireSources({ daemon, libvirt }: SourceWiring): LocalSources {
   const sources = { image: imageSource({ daemon }), libvirt };
   return (kind) => sources[kind];
 }

@@ -36,7 +36,8 @@ export interface Tools {
   stop(): Promise<void>;
 }
 
-const exportFolder = (paths: HomePaths) => join(paths.runFolder, 'exports');
+/** Where layers appear as FUSE files. */
+export const fuseFolderOf = (paths: HomePaths) => join(paths.runFolder, 'exports');
 
 /** Starts qemu-storage-daemon, and nbd-server when it is wanted, in the background. */
 export function wireTools({ catalog, config, logger, paths, versions }: ToolWiring): Tools {
@@ -78,7 +79,7 @@ export function wireTools({ catalog, config, logger, paths, versions }: ToolWiri
     },
   );
   const chosen = isNbdServer
-    ? nbdServerBackend({ daemon, server: nbdServer, fuseFolder: exportFolder(paths) })
+    ? nbdServerBackend({ daemon, server: nbdServer, fuseFolder: fuseFolderOf(paths) })
     : storageDaemonBackend(daemon);
   const whenReady = (backend: ExportBackend): ExportBackend => ({
     kind: backend.kind,
@@ -104,7 +105,7 @@ export function wireTools({ catalog, config, logger, paths, versions }: ToolWiri
 
 /** What a daemon that was killed left mounted there. */
 export async function clearExports(paths: HomePaths): Promise<void> {
-  const folder = exportFolder(paths);
+  const folder = fuseFolderOf(paths);
   const mounts = await readFile('/proc/self/mountinfo', 'utf8');
   for (const line of mounts.split('\n')) {
     const place = (line.split(' ')[4] ?? '').replaceAll('\\040', ' ');

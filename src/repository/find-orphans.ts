@@ -41,7 +41,7 @@ export interface Orphan {
 const limit = pLimit(16);
 const STEM =
   /^((?:full|incr|diff)-\d{8}-\d{6}(?:-\d+)?)(\.qcow2|\.json|\.blocks\.json\.zst)(\.partial|\.tmp)?$/;
-const WRITTEN = /^(?:full|incr|diff)-\d{8}-\d{6}(?:-\d+)?\.written$/;
+const WRITTEN = /^(?:full|incr|diff)-\d{8}-\d{6}(?:-\d+)?\.(?:written|journal)$/;
 /** Layer names anywhere in a journal, whatever its form. */
 const LAYER_IN_TEXT = /(?:full|incr|diff)-\d{8}-\d{6}(?:-\d+)?\.qcow2/g;
 const endingKinds: Readonly<Record<string, OrphanKind>> = {

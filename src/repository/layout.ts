@@ -29,7 +29,7 @@ export const layout = {
   diskFolder: (root: string, vmUuid: string, diskIndex: number) => join(root, vmUuid, `disk-${diskIndex}`),
 };
 
-/** The files of one layer; `partial` and `written` exist only while it is being made. */
+/** The files of one layer; `partial`, `written` and `journal` exist only while it is being made. */
 export interface LayerFiles {
   readonly image: string;
   readonly partial: string;
@@ -37,6 +37,8 @@ export interface LayerFiles {
   readonly rows: string;
   readonly partialRows: string;
   readonly written: string;
+  /** What an agent has said of it so far. */
+  readonly journal: string;
 }
 
 export function layerFiles(diskFolder: string, layer: string): LayerFiles {
@@ -49,6 +51,7 @@ export function layerFiles(diskFolder: string, layer: string): LayerFiles {
     rows: `${stem}.blocks.json.zst`,
     partialRows: `${stem}.blocks.json.zst.partial`,
     written: `${stem}.written`,
+    journal: `${stem}.journal`,
   };
 }
 

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { Vm } from '../../catalog/vms.ts';
 import { findVm } from '../../jobs/find-backup.ts';
 import { addVm, changeVm, discoverVms, removeVm, type VmDeps } from '../../jobs/manage-vms.ts';
 import { defineRoute, type Route } from '../route.ts';
@@ -23,6 +24,7 @@ function referenceOf(body: z.infer<typeof libvirtReference> | undefined) {
 }
 
 export function vmRoutes(deps: VmDeps): Route[] {
+  const view = (vm: Vm) => vmView(vm, deps.catalog);
   return [
     defineRoute({
       method: 'post',
@@ -36,14 +38,16 @@ export function vmRoutes(deps: VmDeps): Route[] {
         /** Image files and block devices; not together with `libvirt`. */
         disks: z.array(disk).max(256).default([]),
         libvirt: libvirtReference.optional(),
+        agent: vmName.optional().meta({ description: 'Name of the agent at which the disks are' }),
         before: command.optional(),
         after: command.optional(),
         allow_backing: z.array(path).max(64).default([]),
       }),
       handle: async ({ body }) =>
-        vmView(
+        view(
           await addVm(deps, body.name, {
             addDisks: body.disks,
+            agent: body.agent,
             before: body.before,
             after: body.after,
             allowBacking: body.allow_backing,
@@ -66,7 +70,7 @@ export function vmRoutes(deps: VmDeps): Route[] {
       tag,
       summary: 'All machines',
       answer: z.object({ vms: z.array(vmAnswer) }),
-      handle: async () => ({ vms: deps.catalog.vms.all().map(vmView) }),
+      handle: async () => ({ vms: deps.catalog.vms.all().map(view) }),
     }),
     defineRoute({
       method: 'get',
@@ -75,7 +79,7 @@ export function vmRoutes(deps: VmDeps): Route[] {
       summary: 'One machine',
       params: vmParams,
       answer: vmAnswer,
-      handle: async ({ params }) => vmView(findVm(deps.catalog, params.vm_name)),
+      handle: async ({ params }) => view(findVm(deps.catalog, params.vm_name)),
     }),
     defineRoute({
       method: 'patch',
@@ -93,7 +97,7 @@ export function vmRoutes(deps: VmDeps): Route[] {
         libvirt: libvirtReference.optional(),
       }),
       handle: async ({ params, body }) =>
-        vmView(
+        view(
           await changeVm(deps, params.vm_name, {
             addDisks: body.add_disks,
             removeDisks: body.remove_disks,

@@ -84,4 +84,18 @@ export const configDefaults = {
     /** What a guest may write while it is tested; a start writes some 100 MiB. */
     overlay_limit_bytes: 20 * 1024 * 1024 * 1024,
   },
+  agents: {
+    /** Off: nothing listens until somebody says where. */
+    listen: '',
+    /** Off: the data way `ssh` needs an sshd of its own. */
+    ssh_listen: '',
+    /** `auto`: sendense-tunnel where this user exists, else nobody; without root the daemon's own user. */
+    ssh_user: 'auto',
+    /** Any free ones; firewalls want a range, as in 7500-7563. Each transfer of the way `tls` takes one. */
+    data_ports: 'any',
+    /** Long enough for a machine that is off for a season; the agent asks for a new one after two thirds. */
+    certificate_s: 90 * 86_400,
+    /** A switch is replaced and a host is rebooted in less; a machine's snapshot should not stay for longer. */
+    patience_s: 600,
+  },
 } as const;

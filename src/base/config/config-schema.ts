@@ -5,6 +5,17 @@ const seconds = z.number().int().min(1);
 
 const keepSome = z.union([z.number(), z.string()]).optional();
 
+const isPort = (text: string | undefined) => Number(text) >= 0 && Number(text) <= 65_535;
+/** `0.0.0.0:7443`, `[::]:7443`; empty: off. Port 0: any free one. */
+const hostAndPort = z.string().refine((text) => {
+  const match = /^(?:\d+\.\d+\.\d+\.\d+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})$/.exec(text);
+  return text === '' || (match !== null && isPort(match[1]));
+}, 'write it as 0.0.0.0:7443 or [::]:7443, or leave it empty');
+const portRange = z.string().refine((text) => {
+  const [, first, last] = /^(\d{1,5})-(\d{1,5})$/.exec(text) ?? [];
+  return first !== undefined && Number(first) > 0 && Number(first) <= Number(last) && isPort(last);
+}, 'write it as 7500-7563');
+
 /** Every setting there is. Unknown keys are errors: a misspelt setting must not be silently ignored. */
 export const configSchema = z.strictObject({
   log: z
@@ -89,6 +100,22 @@ export const configSchema = z.strictObject({
       max: z.number().int().min(1).max(64).default(d.boot_test.max),
       keep: z.number().int().min(1).max(1000).default(d.boot_test.keep),
       overlay_limit_bytes: z.number().int().min(1).default(d.boot_test.overlay_limit_bytes),
+    })
+    .prefault({}),
+  agents: z
+    .strictObject({
+      listen: hostAndPort.default(d.agents.listen),
+      ssh_listen: hostAndPort.default(d.agents.ssh_listen),
+      ssh_user: z
+        .string()
+        .regex(/^[a-z_][a-z0-9_-]{0,31}$/)
+        .default(d.agents.ssh_user),
+      data_ports: z.union([z.literal('any'), portRange]).default(d.agents.data_ports),
+      certificate_s: seconds
+        .min(10)
+        .max(3650 * 86_400)
+        .default(d.agents.certificate_s),
+      patience_s: seconds.max(86_400).default(d.agents.patience_s),
     })
     .prefault({}),
 });

@@ -2,19 +2,20 @@ import type { Clock } from '../../base/clock.ts';
 import type { SourceOf } from '../../capture/source.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { Vm } from '../../catalog/vms.ts';
-import type { ExportBackend } from '../../nbd/exports/export-backend.ts';
 import type { LayerType } from '../../nbd/exports/export-name.ts';
 import type { Repository } from '../../repository/open-repository.ts';
+import type { Carrier } from './carrier.ts';
 
 /** What a backup needs from the appliance. */
 export interface BackupDeps {
   readonly catalog: Catalog;
   readonly clock: Clock;
   readonly sourceOf: SourceOf;
-  readonly exports: ExportBackend;
-  /** Without a detour: for sources that are read over NBD already. */
-  readonly directExports: ExportBackend;
-  readonly moverFile: string;
+  /**
+   * How the bytes of a machine come into its layers: from an agent, or (null) from this host. `direct`: without a detour,
+   * for sources that are read over NBD already.
+   */
+  readonly carrierOf: (agentId: string | null, direct: boolean) => Carrier;
   readonly toolVersions: Readonly<Record<string, string>>;
   readonly maxDepth: number;
   readonly hookTimeoutMs: number;

@@ -29,7 +29,9 @@ export async function checkSpace(
   let neededBytes = 0;
   let unknownBytes = 0;
   for (const disk of vm.disks.filter(({ active }) => active)) {
-    const source = vm.source.kind === 'image' ? await sizesOf(disk.key) : NOT_KNOWN;
+    // what is at an agent is not looked at here: a path of this host may have the same name
+    const isHere = vm.source.kind === 'image' && vm.agentId === null;
+    const source = isHere ? await sizesOf(disk.key) : NOT_KNOWN;
     const hasParent = layersOf(history, disk.diskIndex).length > 0;
     const type = hasParent ? request.type : 'full';
     const sameType = layersOf(history, disk.diskIndex, type);
@@ -69,6 +71,6 @@ const NOT_KNOWN = { sizeBytes: 0, allocatedBytes: null };
 /** A source that cannot be looked at is reported when it is read. */
 async function sizesOf(key: string): Promise<{ sizeBytes: number; allocatedBytes: number | null }> {
   const stats = await stat(key).catch(() => null);
-  if (!stats?.isFile()) return { sizeBytes: 0, allocatedBytes: null };
+  if (!stats?.isFile()) return NOT_KNOWN;
   return { sizeBytes: stats.size, allocatedBytes: Math.min(stats.size, stats.blocks * 512) };
 }

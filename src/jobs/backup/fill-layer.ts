@@ -1,32 +1,33 @@
 import { SendenseError, toSendenseError } from '../../base/sendense-error.ts';
-import type { SnapshotDisk } from '../../capture/source.ts';
-import type { ExportBackend } from '../../nbd/exports/export-backend.ts';
-import { exportNameFor } from '../../nbd/exports/export-name.ts';
+import type { MachineRef, ReadableDisk, SnapshotDisk } from '../../capture/source.ts';
 import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
-import { runMover } from '../../nbd/mover/run-mover.ts';
-import type { SourceSpec } from '../../nbd/mover/source-spec.ts';
 import { createLayer } from '../../qemu/qemu-img.ts';
 import { claimLayer } from '../../repository/layers/claim-layer.ts';
 import { discardLayer } from '../../repository/layers/seal-layer.ts';
 import { type LayerFiles, layerFiles, layerStem, layout } from '../../repository/layout.ts';
 import type { JobContext } from '../job-engine.ts';
+import type { Carrier } from './carrier.ts';
 import type { DiskPlan } from './plan-disk.ts';
+import { savePlan } from './resumption.ts';
 
 export interface FillRequest {
   readonly contextId: string;
   readonly diskIndex: number;
   readonly vmUuid: string;
+  readonly machine: MachineRef;
   readonly disk: SnapshotDisk;
   /** The disk as the mover reads it, with its changes when the plan has a parent and they are known. */
-  readonly source: SourceSpec;
+  readonly source: ReadableDisk;
   readonly plan: DiskPlan;
   readonly startedAt: Date;
+  /** A layer that an earlier daemon began to fill with just this; null: a new one. */
+  readonly begunLayer: string | null;
+  readonly isSuspending: () => boolean;
   readonly onProgress: (progress: MoveProgress) => void;
 }
 
 interface FillDeps {
-  readonly exports: ExportBackend;
-  readonly moverFile: string;
+  readonly carry: Carrier;
   readonly repositoryRoot: string;
 }
 
@@ -54,10 +55,13 @@ export async function fillLayer(
   const place = { root: deps.repositoryRoot, vmUuid, diskIndex };
   let files: LayerFiles | null = null;
   try {
-    const layer = await claimLayer(place, layerStem(request.plan.type, request.startedAt));
+    const layer =
+      request.begunLayer ?? (await claimLayer(place, layerStem(request.plan.type, request.startedAt)));
     files = layerFiles(layout.diskFolder(place.root, vmUuid, diskIndex), layer);
     return await fill(deps, request, context, layer, files);
   } catch (error) {
+    // the next daemon goes on with it
+    if (request.isSuspending()) throw error;
     if (files) await discardLayer(files);
     // the mover knows only the export and the tools only a file; people know the folder
     if (isFull(error, deps.repositoryRoot))
@@ -88,57 +92,32 @@ async function fill(
 ): Promise<FilledLayer> {
   const { plan, disk, diskIndex } = request;
   const parents = plan.parent?.layers ?? [];
-  context.intent('layer-created', { disk_index: diskIndex, layer });
-  await createLayer(files.partial, disk.sizeBytes, parents[0]?.layer ?? null);
-  context.fact('layer-created', { disk_index: diskIndex, layer });
-
-  const exportName = exportNameFor({
-    contextId: request.contextId,
-    diskIndex,
-    type: plan.type,
-    startedAt: exportTime(layer),
-  });
-  context.intent('export-opened', { disk_index: diskIndex, export: exportName });
-  const opened = await deps.exports.open({
-    path: files.partial,
-    parents: parents.map((parent) => parent.image),
-    sizeBytes: disk.sizeBytes,
-    exportName,
-  });
-  try {
-    context.fact('export-opened', { disk_index: diskIndex, export: exportName });
-    context.intent('transferred', { disk_index: diskIndex });
-    const moved = await runMover({
-      moverFile: deps.moverFile,
-      spec: {
+  if (request.begunLayer === null) {
+    context.intent('layer-created', { disk_index: diskIndex, layer });
+    await createLayer(files.partial, disk.sizeBytes, parents[0]?.layer ?? null);
+    context.fact('layer-created', { disk_index: diskIndex, layer });
+    if (request.source.kind === 'agent')
+      context.fact('carry-begun', {
+        disk_index: diskIndex,
+        layer,
+        ...savePlan(plan),
         source: request.source,
-        target: opened.endpoint,
-        tuning: opened.tuning,
-        parent:
-          parents[0] === undefined
-            ? null
-            : {
-                rowFiles: parents.map((parent) => parent.rows),
-                layers: parents.map((parent) => parent.layer),
-                sizeBytes: parents[0].sidecar.virtual_size_bytes,
-              },
-        rowFile: files.partialRows,
-        writtenFile: files.written,
-      },
-      onProgress: request.onProgress,
-      signal: context.signal,
-    });
-    if (moved.reconnects > 0)
-      context.warn(
-        `Disk ${diskIndex}: the connection to the export was lost ${moved.reconnects} times; what was not flushed was sent again.`,
-      );
-    context.fact('transferred', { disk_index: diskIndex });
-    return { diskIndex, disk, plan, layer, files, exportName, writtenBytes: moved.writtenBytes };
-  } finally {
-    context.intent('export-closed', { disk_index: diskIndex });
-    await opened.close();
-    context.fact('export-closed', { disk_index: diskIndex });
+      });
   }
+
+  const carried = await deps.carry(
+    {
+      ...{ contextId: request.contextId, diskIndex, machine: request.machine, disk, plan, layer, files },
+      ...{ source: request.source, onProgress: request.onProgress },
+      exportTime: exportTime(layer),
+    },
+    context,
+  );
+  context.fact('carried', {
+    ...{ disk_index: diskIndex, layer },
+    ...{ export_name: carried.exportName, written_bytes: carried.writtenBytes },
+  });
+  return { diskIndex, disk, plan, layer, files, ...carried };
 }
 
 /** The layer's own time plus its collision suffix as seconds, so that an export name is never used twice. */

@@ -14,9 +14,12 @@ export const machineRef = (vm: Vm): MachineRef => ({
 
 /** Names of what two jobs must not read at once: two names of one disk are one disk. */
 export async function placesOf(vm: Vm): Promise<string[]> {
-  const { source } = vm;
-  if (source.kind === 'libvirt') return [`${source.uri}#${source.domain}`];
+  const { source, agentId } = vm;
+  const host = agentId === null ? '' : `${agentId}:`;
+  if (source.kind === 'libvirt') return [`${host}${source.uri}#${source.domain}`];
   const disks = vm.disks.filter((disk) => disk.active);
+  // an agent told paths without links when they were registered
+  if (agentId !== null) return disks.map((disk) => `${host}${disk.key}`);
   // a missing one is reported by the job itself
   return await Promise.all(disks.map((disk) => realpath(disk.key).catch(() => disk.key)));
 }

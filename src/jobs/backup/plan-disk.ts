@@ -1,4 +1,5 @@
 import { SendenseError } from '../../base/sendense-error.ts';
+import type { DiskDescription } from '../../capture/source.ts';
 import type { Backup, BackupDisk } from '../../catalog/backups.ts';
 import type { LayerType } from '../../nbd/exports/export-name.ts';
 import { checkLayer } from '../../qemu/qemu-img.ts';
@@ -16,6 +17,12 @@ export interface DiskPlan {
   /** Why it is not the type that was asked for. */
   readonly reason: string | null;
   readonly parent: ParentChain | null;
+}
+
+/** A disk of the machine and what its new layer will stand on. */
+export interface PlannedDisk extends DiskDescription {
+  readonly diskIndex: number;
+  readonly plan: DiskPlan;
 }
 
 export interface DiskToPlan {

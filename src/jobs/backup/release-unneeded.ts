@@ -25,7 +25,7 @@ export async function releaseUnneeded(
     const needed = await neededChangeIds(deps.catalog, vm);
     // a repository is away: what it needs is not known
     if (needed === null) return;
-    await deps.sourceOf(vm.source.kind).release(machineRef(vm), needed);
+    await deps.sourceOf(vm.source.kind, vm.agentId).release(machineRef(vm), needed);
   } catch (error) {
     // the next backup does it
     context.warn(`What the source keeps for older backups could not be released: ${messageOf(error)}`);

@@ -12,21 +12,30 @@ import { checkSpace } from './check-space.ts';
 import type { FilledLayer } from './fill-layer.ts';
 import { publishLayer } from './publish-layer.ts';
 import { releaseUnneeded } from './release-unneeded.ts';
+import { isSuspending, type Resumption } from './resumption.ts';
 import { type Captured, takeSnapshot } from './take-snapshot.ts';
 
 /**
  * One backup of one machine, from the first look at its disks to the catalogue row. When it returns, every byte is
- * durable and proven; when it throws, nothing of it is left in the repository.
+ * durable and proven; when it throws, nothing of it is left in the repository, unless the next daemon will go on.
  */
-export async function runBackup(deps: BackupDeps, request: BackupRequest, outer: JobContext): Promise<void> {
+export async function runBackup(
+  deps: BackupDeps,
+  request: BackupRequest,
+  outer: JobContext,
+  resumption: Resumption | null = null,
+): Promise<void> {
   const { repository } = request;
   const made: FilledLayer[] = [];
+  let isCapturing = false;
   using guard = guardRepository(repository, deps.reserveBytes, outer.signal);
   const context: JobContext = { ...outer, signal: guard.signal };
   try {
     context.setPhase('preparing');
-    await checkSpace(deps, request, context);
-    const captured = await takeSnapshot(deps, request, context, made);
+    if (resumption === null) await checkSpace(deps, request, context);
+    isCapturing = true;
+    const captured = await takeSnapshot(deps, request, context, made, resumption);
+    isCapturing = false;
     context.setPhase('sealing');
     guard.finishing();
     const published: ManifestDisk[] = [];
@@ -47,6 +56,10 @@ export async function runBackup(deps: BackupDeps, request: BackupRequest, outer:
     recordBackup(deps.catalog, repository, manifest, fingerprints, deps.clock.now());
     context.fact('catalogued');
   } catch (error) {
+    if (isCapturing && isSuspending(context, request.vm)) {
+      outer.suspend();
+      throw error;
+    }
     if (outer.signal.aborted) {
       await discardUnpublished(request, context, made);
       throw new SendenseError('CANCELLED', {}, error);

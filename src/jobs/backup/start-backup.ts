@@ -8,11 +8,12 @@ import type { Repository } from '../../repository/open-repository.ts';
 import type { ChainsChanged } from '../chains/chain-keeper.ts';
 import { endOf } from '../end-of-job.ts';
 import { findVm } from '../find-backup.ts';
-import type { JobEngine } from '../job-engine.ts';
+import type { JobEngine, JobWork } from '../job-engine.ts';
 import type { Repositories } from '../repository/repositories.ts';
 import { chainResource, type LockRequest, type ResourceLocks } from '../resource-locks.ts';
 import type { BackupDeps } from './backup-deps.ts';
 import { placesOf } from './machine-ref.ts';
+import type { Resumption } from './resumption.ts';
 import { runBackup } from './run-backup.ts';
 
 export interface StartBackupDeps {
@@ -41,13 +42,44 @@ export async function startBackup(
   const paths = await placesOf(vm);
   // looked up and locked without a pause, so that it cannot be removed in between
   const repository = deps.repositories.byName(repositoryName);
-  const jobId = deps.engine.newId();
   const createdAt = clock.now();
+  return submit(deps, { vm, type, repository, paths, createdAt, jobId: deps.engine.newId(), earlier: null });
+}
+
+/**
+ * Goes on with a backup that an earlier daemon left. What it holds is held before this returns.
+ * @throws what `startBackup` throws, REPOSITORY_UNKNOWN when it is away
+ */
+export async function resumeBackup(deps: StartBackupDeps, job: Job, resumption: Resumption): Promise<Job> {
+  const vm = deps.backup.catalog.vms.byContext(String(job.request['context_id']));
+  const record = deps.backup.catalog.backups.byId(job.backupId ?? '');
+  if (!vm || !record) throw new SendenseError('VM_UNKNOWN', { vm: job.vmName ?? '' });
+  const paths = await placesOf(vm);
+  const repository = deps.repositories.byName(String(job.request['repository']));
+  const createdAt = new Date(record.createdAt);
+  const order = { vm, type: record.type, repository, paths, createdAt, jobId: job.id };
+  return submit(deps, { ...order, earlier: { job, record, resumption } });
+}
+
+interface Submission {
+  readonly vm: Vm;
+  readonly type: LayerType;
+  readonly repository: Repository;
+  /** What no two jobs read at once. */
+  readonly paths: readonly string[];
+  readonly createdAt: Date;
+  readonly jobId: string;
+  readonly earlier: { readonly job: Job; readonly record: Backup; readonly resumption: Resumption } | null;
+}
+
+function submit(deps: StartBackupDeps, submission: Submission): Job {
+  const { vm, type, repository, paths, createdAt, jobId, earlier } = submission;
+  const { catalog, clock } = deps.backup;
   const release = deps.locks.acquire(jobId, [
     {
       resource: `vm:${vm.contextId}`,
       exclusive: true,
-      busy: (job) => new SendenseError('VM_BUSY', { vm: vmName, job }),
+      busy: (job) => new SendenseError('VM_BUSY', { vm: vm.name, job }),
     },
     {
       resource: `repository:${repository.id}`,
@@ -64,7 +96,7 @@ export async function startBackup(
   ]);
   const held = [release];
   const isTaken = (id: string) => catalog.backups.byId(id) !== null || catalog.retired.has(id);
-  const backupId = backupIdFor(vm.name, createdAt, isTaken);
+  const backupId = earlier?.record.id ?? backupIdFor(vm.name, createdAt, isTaken);
   const holdBackup = (id: string) => {
     held.push(
       deps.locks.acquire(jobId, [
@@ -76,7 +108,7 @@ export async function startBackup(
       ]),
     );
   };
-  const record: Backup = {
+  const record: Backup = earlier?.record ?? {
     id: backupId,
     jobId,
     contextId: vm.contextId,
@@ -95,8 +127,14 @@ export async function startBackup(
     disks: [],
   };
   try {
+    if (earlier !== null) {
+      // nobody may merge or delete what the layers stand on before the job itself begins
+      held.push(deps.locks.acquire(jobId, [chainShared(repository, vm)]));
+      for (const { parent_backup_id } of [...earlier.resumption.disks, ...earlier.resumption.begun.values()])
+        if (parent_backup_id !== null) holdBackup(parent_backup_id);
+    }
     catalog.backups.save(record);
-    return deps.engine.submit(jobId, {
+    const work: JobWork = {
       kind: 'backup',
       vmName: vm.name,
       backupId,
@@ -108,10 +146,13 @@ export async function startBackup(
         repository_id: repository.id,
       },
       run: async (context) => {
-        context.setPhase('waiting');
-        held.push(await deps.locks.acquireSoon(jobId, [chainShared(repository, vm)], context));
+        if (earlier === null) {
+          context.setPhase('waiting');
+          held.push(await deps.locks.acquireSoon(jobId, [chainShared(repository, vm)], context));
+        }
         catalog.backups.save({ ...record, status: 'running', startedAt: clock.now().toISOString() });
-        await runBackup(deps.backup, { backupId, vm, repository, type, createdAt, holdBackup }, context);
+        const request = { backupId, vm, repository, type, createdAt, holdBackup };
+        await runBackup(deps.backup, request, context, earlier?.resumption ?? null);
       },
       ended: (job) => {
         for (const giveBack of held) giveBack();
@@ -121,9 +162,10 @@ export async function startBackup(
           deps.backupMade(backupId, vm.name);
         }
       },
-    });
+    };
+    return deps.engine.submit(jobId, work, earlier?.job ?? null);
   } catch (error) {
-    release();
+    for (const giveBack of held) giveBack();
     throw error;
   }
 }

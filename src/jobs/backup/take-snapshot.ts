@@ -8,7 +8,9 @@ import type { JobContext } from '../job-engine.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
 import type { FilledLayer } from './fill-layer.ts';
 import { foundDisks, machineRef } from './machine-ref.ts';
-import { type PlannedDisk, planDisks, transferDisks } from './transfer-disks.ts';
+import type { PlannedDisk } from './plan-disk.ts';
+import { canResume, type Resumption, restorePlanned, savePlan } from './resumption.ts';
+import { planDisks, transferDisks } from './transfer-disks.ts';
 
 /** What the snapshot said of itself, for the manifest. */
 export type Captured = Pick<Snapshot, 'consistency' | 'configuration'>;
@@ -17,12 +19,14 @@ export type Captured = Pick<Snapshot, 'consistency' | 'configuration'>;
  * Snapshot and transfer of all disks. The time in which the machine may be frozen: as short as possible, and `after`
  * runs whatever happens.
  * @param made gets each layer as soon as it is filled
+ * @param resumption what an earlier daemon had reached; the snapshot is taken up and not taken
  */
 export async function takeSnapshot(
   deps: BackupDeps,
   request: BackupRequest,
   context: JobContext,
   made: FilledLayer[],
+  resumption: Resumption | null,
 ): Promise<Captured> {
   const { vm, backupId } = request;
   const hook = { vm: vm.name, backupId, timeoutMs: deps.hookTimeoutMs };
@@ -32,14 +36,32 @@ export async function takeSnapshot(
       await runHook({ ...hook, hook: 'before', command: vm.beforeCommand, signal: context.signal });
       context.fact('before-hook');
     }
-    const source = deps.sourceOf(vm.source.kind);
+    const source = deps.sourceOf(vm.source.kind, vm.agentId);
+    if (resumption !== null && source.takeUp !== undefined) {
+      const planned = await restorePlanned(request.repository.root, vm.vmUuid, resumption);
+      await using snapshot = source.takeUp(resumption.memory);
+      await transferDisks(deps, request, context, { snapshot, planned, made, resumption });
+      return { consistency: snapshot.consistency, configuration: snapshot.configuration };
+    }
     const described = await source.describe(machineRef(vm));
     const current = takeOverDisks(deps, vm, described, context);
     await writeVmFile(request.repository.root, vmDocumentOf(current));
     const planned = await planDisks(deps, { ...request, vm: current }, context, described);
     context.setPhase('snapshotting');
     await using snapshot = await openSnapshot(source, { ...request, vm: current }, context, planned);
-    await transferDisks(deps, { ...request, vm: current }, context, { snapshot, planned, made });
+    if (snapshot.memory !== undefined && canResume(vm))
+      context.fact('snapshot-taken', {
+        memory: snapshot.memory,
+        disks: planned.map(({ diskIndex, key, format, sizeBytes, plan }) => ({
+          ...{ disk_index: diskIndex, key, format, size_bytes: sizeBytes, ...savePlan(plan) },
+        })),
+      });
+    await transferDisks(deps, { ...request, vm: current }, context, {
+      snapshot,
+      planned,
+      made,
+      resumption: null,
+    });
     return { consistency: snapshot.consistency, configuration: snapshot.configuration };
   } finally {
     if (vm.afterCommand !== null) {

@@ -1,21 +1,17 @@
 import { hasCode, SendenseError, toSendenseError } from '../../base/sendense-error.ts';
-import type { DiskDescription, MachineDescription, Snapshot, SnapshotDisk } from '../../capture/source.ts';
-import type { SourceSpec } from '../../nbd/mover/source-spec.ts';
+import type { MachineDescription, ReadableDisk, Snapshot, SnapshotDisk } from '../../capture/source.ts';
+import { layerFiles, layout } from '../../repository/layout.ts';
 import { confirmWritable } from '../../repository/open-repository.ts';
 import { makeDiskFolder } from '../../repository/publish-backup.ts';
 import type { JobContext } from '../job-engine.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
 import { type FilledLayer, fillLayer } from './fill-layer.ts';
 import { holdLatest } from './hold-latest.ts';
+import { machineRef } from './machine-ref.ts';
 import { markDamage } from './mark-damage.ts';
-import { type DiskPlan, isUnexpected, planDisk } from './plan-disk.ts';
+import { type DiskPlan, isUnexpected, type PlannedDisk, planDisk } from './plan-disk.ts';
+import { isSuspending, type Resumption, restorePlan } from './resumption.ts';
 import { TransferProgress } from './transfer-progress.ts';
-
-/** A disk of the machine and what its new layer will stand on. */
-export interface PlannedDisk extends DiskDescription {
-  readonly diskIndex: number;
-  readonly plan: DiskPlan;
-}
 
 /** Decides for each disk, before the snapshot: what the source must tell of the changes depends on it. */
 export async function planDisks(
@@ -40,6 +36,7 @@ interface Transfer {
   readonly snapshot: Snapshot;
   readonly planned: readonly PlannedDisk[];
   readonly made: FilledLayer[];
+  readonly resumption: Resumption | null;
 }
 
 /** Fills a layer for each disk of the snapshot. */
@@ -47,9 +44,9 @@ export async function transferDisks(
   deps: BackupDeps,
   request: BackupRequest,
   context: JobContext,
-  { snapshot, planned, made }: Transfer,
+  { snapshot, planned, made, resumption }: Transfer,
 ): Promise<void> {
-  const exports = request.vm.source.kind === 'image' ? deps.exports : deps.directExports;
+  const carry = deps.carrierOf(request.vm.agentId, request.vm.source.kind !== 'image');
   const totalBytes = snapshot.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
   const progress = new TransferProgress(totalBytes, Date.now());
   for (const before of planned) {
@@ -59,17 +56,20 @@ export async function transferDisks(
     // a folder must not be made below a mount that has gone since
     await confirmWritable(request.repository);
     await makeDiskFolder(request.repository.root, request.vm.vmUuid, diskIndex);
-    const fill = (plan: DiskPlan, source: SourceSpec) => {
+    const fill = (plan: DiskPlan, source: ReadableDisk, layer: string | null = null) => {
       context.setPhase('transferring');
       return fillLayer(
-        { ...deps, exports, repositoryRoot: request.repository.root },
+        { carry, repositoryRoot: request.repository.root },
         {
           contextId: request.vm.contextId,
           diskIndex,
           vmUuid: request.vm.vmUuid,
+          machine: machineRef(request.vm),
           disk,
           source,
           plan,
+          begunLayer: layer,
+          isSuspending: () => isSuspending(context, request.vm),
           startedAt: request.createdAt,
           onProgress: (moved) => {
             progress.update(moved);
@@ -79,6 +79,23 @@ export async function transferDisks(
         context,
       );
     };
+    const begun = resumption?.begun.get(diskIndex);
+    if (begun) {
+      const plan = await restorePlan(request.repository.root, request.vm.vmUuid, diskIndex, begun);
+      if (plan.parent !== null) request.holdBackup(plan.parent.backupId);
+      const done = resumption?.carried.get(diskIndex);
+      const place = layout.diskFolder(request.repository.root, request.vm.vmUuid, diskIndex);
+      made.push(
+        done
+          ? {
+              ...{ diskIndex, disk, plan, layer: done.layer, files: layerFiles(place, done.layer) },
+              ...{ exportName: done.export_name, writtenBytes: done.written_bytes },
+            }
+          : await fill(plan, begun.source, begun.layer),
+      );
+      progress.diskDone();
+      continue;
+    }
     // one that was resized between the two looks
     const isSame = disk.sizeBytes === before.sizeBytes;
     const plan = isSame
@@ -99,7 +116,7 @@ export async function transferDisks(
 async function knownChanges(
   disk: SnapshotDisk,
   plan: DiskPlan,
-): Promise<{ plan: DiskPlan; source: SourceSpec }> {
+): Promise<{ plan: DiskPlan; source: ReadableDisk }> {
   const changeId = plan.parent?.layers[0]?.sidecar.change_id ?? null;
   if (changeId === null) return { plan, source: await disk.open() };
   const changed = await disk.changedSince(changeId);
@@ -159,8 +176,8 @@ interface FillStep {
   readonly diskIndex: number;
   readonly disk: SnapshotDisk;
   readonly plan: DiskPlan;
-  readonly source: SourceSpec;
-  readonly fill: (plan: DiskPlan, source: SourceSpec) => Promise<FilledLayer>;
+  readonly source: ReadableDisk;
+  readonly fill: (plan: DiskPlan, source: ReadableDisk) => Promise<FilledLayer>;
 }
 
 /** A parent that turns out to be damaged while it is read makes this disk go full. */

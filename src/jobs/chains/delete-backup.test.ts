@@ -23,6 +23,7 @@ it('refuses a backup that was pinned while it waited for a merge to give way', a
       beforeCommand: null,
       afterCommand: null,
       allowBacking: [],
+      agentId: null,
       createdAt: now.toISOString(),
       disks: [],
     },

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { SendenseError } from '../../base/sendense-error.ts';
+import type { NbdTls } from './endpoint.ts';
 import {
   CLIENT_FLAGS,
   infoType,
@@ -10,8 +11,11 @@ import {
   option,
   optionReply,
 } from './protocol.ts';
+import { startTls } from './start-tls.ts';
 
 export interface HandshakeResult {
+  /** The connection from now on: the one that was given, or TLS over it. */
+  readonly socket: Socket;
   readonly sizeBytes: number;
   readonly transmissionFlags: number;
   readonly structuredReplies: boolean;
@@ -93,15 +97,17 @@ function lengthPrefixed(text: string): Buffer {
 
 /**
  * Fixed-newstyle negotiation up to the transmission phase.
+ * @param tls nothing but STARTTLS is said before it; a server without it is refused
  * @param context also negotiate structured replies and this one, for block status; null: none
  * @throws NbdConnectionLost when it breaks, EXPORT_FAILED when the server refuses the export
  */
 export async function handshake(
-  socket: Socket,
+  plain: Socket,
   exportName: string,
-  context: string | null,
+  { tls, context }: { readonly tls: NbdTls | null; readonly context: string | null },
 ): Promise<HandshakeResult> {
-  const reader = new HandshakeReader(socket);
+  let socket = plain;
+  let reader = new HandshakeReader(socket);
   const refuse = (detail: string) => new SendenseError('EXPORT_FAILED', { export: exportName, detail });
   const exchange = async (
     code: number,
@@ -128,6 +134,14 @@ export async function handshake(
   const flags = Buffer.alloc(4);
   flags.writeUInt32BE(CLIENT_FLAGS);
   socket.write(flags);
+  if (tls !== null) {
+    if (!(await exchange(option.startTls, Buffer.alloc(0), () => undefined)))
+      throw refuse('the server has no TLS');
+    // what came before the encryption could be anybody's
+    if (reader.release().length > 0) throw refuse('the server spoke before TLS was there');
+    socket = await startTls(plain, tls);
+    reader = new HandshakeReader(socket);
+  }
 
   let hasContext = false;
   let structuredReplies = false;
@@ -158,5 +172,9 @@ export async function handshake(
     },
   );
   if (!accepted || sizeBytes < 0) throw refuse('the server does not know or does not give this export');
-  return { sizeBytes, transmissionFlags, structuredReplies, hasContext, rest: reader.release() };
+  return {
+    socket,
+    ...{ sizeBytes, transmissionFlags, structuredReplies, hasContext },
+    rest: reader.release(),
+  };
 }

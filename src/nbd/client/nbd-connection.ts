@@ -1,6 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
+import type { NbdEndpoint } from './endpoint.ts';
 import { type HandshakeResult, handshake } from './handshake.ts';
 import {
   BASE_ALLOCATION,
@@ -13,10 +14,7 @@ import {
 } from './protocol.ts';
 import { ReplyParser, type ReplyTarget } from './reply-parser.ts';
 
-export interface NbdEndpoint {
-  readonly socketPath: string;
-  readonly exportName: string;
-}
+export type { NbdEndpoint } from './endpoint.ts';
 
 interface ConnectOptions {
   readonly wantAllocation?: boolean;
@@ -72,7 +70,8 @@ export class NbdConnection implements AsyncDisposable {
   #nextCookie = 1;
   #lost: NbdConnectionLost | null = null;
 
-  private constructor(socket: Socket, negotiated: HandshakeResult, idleTimeoutMs: number) {
+  private constructor(negotiated: HandshakeResult, idleTimeoutMs: number) {
+    const { socket } = negotiated;
     this.#socket = socket;
     this.sizeBytes = negotiated.sizeBytes;
     this.#flags = negotiated.transmissionFlags;
@@ -106,7 +105,12 @@ export class NbdConnection implements AsyncDisposable {
   }
 
   static async #connectOnce(endpoint: NbdEndpoint, options: ConnectOptions): Promise<NbdConnection> {
-    const socket = connectInto(endpoint.socketPath);
+    const socket =
+      endpoint.socketPath === undefined
+        ? connect({ host: endpoint.host, port: endpoint.port, noDelay: true, keepAlive: true })
+        : endpoint.tls
+          ? connect({ path: endpoint.socketPath })
+          : connectInto(endpoint.socketPath);
     const timeoutMs = options.timeoutMs ?? CONNECT_TIMEOUT_MS;
     const timer = setTimeout(
       () => socket.destroy(new Error(`no handshake within ${timeoutMs} ms`)),
@@ -114,9 +118,11 @@ export class NbdConnection implements AsyncDisposable {
     );
     try {
       // errors of the connection itself reach the handshake's first read
-      const context = options.statusContext ?? (options.wantAllocation ? BASE_ALLOCATION : null);
-      const negotiated = await handshake(socket, endpoint.exportName, context);
-      return new NbdConnection(socket, negotiated, options.idleTimeoutMs ?? 120_000);
+      const negotiated = await handshake(socket, endpoint.exportName, {
+        tls: endpoint.tls ?? null,
+        context: options.statusContext ?? (options.wantAllocation ? BASE_ALLOCATION : null),
+      });
+      return new NbdConnection(negotiated, options.idleTimeoutMs ?? 120_000);
     } catch (error) {
       socket.on('error', () => undefined);
       socket.destroy();

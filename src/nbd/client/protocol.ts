@@ -7,7 +7,7 @@ export const SIMPLE_REPLY_MAGIC = 0x67446698;
 export const STRUCTURED_REPLY_MAGIC = 0x668e33ef;
 
 export const CLIENT_FLAGS = 0x3; // FIXED_NEWSTYLE | NO_ZEROES
-export const option = { abort: 2, go: 7, structuredReply: 8, setMetaContext: 10 } as const;
+export const option = { abort: 2, startTls: 5, go: 7, structuredReply: 8, setMetaContext: 10 } as const;
 export const optionReply = { ack: 1, info: 3, metaContext: 4 } as const;
 export const infoType = { export: 0 } as const;
 export const command = {

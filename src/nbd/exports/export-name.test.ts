@@ -10,6 +10,19 @@ describe('exportNameFor', () => {
     ).toBe('backup-ctx-pgtest2-20251005-120000-disk0-full-20251005T120000');
   });
 
+  it('is another one for each attempt', () => {
+    const parts = {
+      contextId: 'ctx-pgtest2-20251005-120000',
+      diskIndex: 0,
+      type: 'full',
+      startedAt,
+    } as const;
+    const names = [1, 2, 3].map((attempt) => exportNameFor({ ...parts, attempt }));
+    expect(new Set(names).size).toBe(3);
+    expect(names[0]).toBe(exportNameFor(parts));
+    for (const name of names) expect(name.length).toBeLessThanOrEqual(63);
+  });
+
   it('never gives two machines one name, however long or alike they are', () => {
     const names = [
       'ctx-VM_A-20251005-120000',

@@ -19,15 +19,19 @@ export interface ExportNameParts {
   readonly diskIndex: number;
   readonly type: LayerType;
   readonly startedAt: Date;
+  /** From the second on it is part of the name: who still has the first one's reaches nothing. */
+  readonly attempt?: number;
 }
 
 /**
- * `backup-<context>-disk<N>-<full|incr|diff>-<YYYYMMDDTHHMMSS>` in `[a-z0-9.-]` but for that T. A context that is too long or
+ * `backup-<context>-disk<N>-<full|incr|diff>-<YYYYMMDDTHHMMSS>[.<attempt>]` in `[a-z0-9.-]` but for that T. A context that is too long or
  * has other characters is cut and given a hash of the whole, so that two machines can never share a name.
  */
 export function exportNameFor(parts: ExportNameParts): string {
   const time = compactTimestamp(parts.startedAt).replace('-', 'T');
-  const tail = `-disk${parts.diskIndex}-${layerTypeShort[parts.type]}-${time}`;
+  const { attempt = 1 } = parts;
+  const again = attempt > 1 ? `.${attempt}` : '';
+  const tail = `-disk${parts.diskIndex}-${layerTypeShort[parts.type]}-${time}${again}`;
   const room = MAX_EXPORT_NAME_CHARACTERS - 'backup-'.length - tail.length;
   return `backup-${shortContext(parts.contextId, room)}${tail}`;
 }

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import type { WorkItem } from './block-plan.ts';
 import { FlushLedger } from './flush-ledger.ts';
-import type { Row, RowWriter } from './rows.ts';
+import type { Row, RowSink } from './rows.ts';
 
 async function* plan(): AsyncGenerator<WorkItem> {
   yield { kind: 'copy', offset: 0, length: 10 };
@@ -10,7 +10,11 @@ async function* plan(): AsyncGenerator<WorkItem> {
 
 it('flushes a replayed item that found its bytes in place before its row goes out', async () => {
   const out: Row[] = [];
-  const rows = { write: async (row: Row) => void out.push(row) } as unknown as RowWriter;
+  const reached: number[] = [];
+  const rows: RowSink = {
+    write: async (row) => void out.push(row),
+    reached: async (until) => void reached.push(until),
+  };
   const ledger = new FlushLedger(plan, rows);
   const zero = (offset: number): Row => ({ offset, size: 10, zero: true });
   const first = await ledger.take();
@@ -28,10 +32,11 @@ it('flushes a replayed item that found its bytes in place before its row goes ou
   });
   expect(flushes).toBe(1);
   expect(out).toEqual([zero(0), zero(10)]);
+  expect(reached.at(-1)).toBe(20);
 });
 
 it('plans on where the source was lost, and does not take that for the end', async () => {
-  const rows = { write: async () => undefined } as unknown as RowWriter;
+  const rows: RowSink = { write: async () => undefined, reached: async () => undefined };
   const starts: number[] = [];
   async function* breaking(from: number): AsyncGenerator<WorkItem> {
     starts.push(from);
@@ -48,4 +53,25 @@ it('plans on where the source was lost, and does not take that for the end', asy
     taken.push(item.item.offset);
   expect(taken).toEqual([0, 10, 20, 30, 40]);
   expect(starts).toEqual([0, 20]);
+});
+
+it('goes on where another attempt ended, and looks again at what that one may have written', async () => {
+  const reached: number[] = [];
+  const rows: RowSink = { write: async () => undefined, reached: async (until) => void reached.push(until) };
+  async function* rest(from: number): AsyncGenerator<WorkItem> {
+    for (let offset = from; offset < 50; offset += 10) yield { kind: 'copy', offset, length: 10 };
+  }
+  const ledger = new FlushLedger(rest, rows, { from: 20, replayUntil: 35 });
+  const taken: [number, boolean][] = [];
+  for (let item = await ledger.take(); item !== null; item = await ledger.take()) {
+    taken.push([item.item.offset, item.isReplay]);
+    ledger.done(item.sequence, null, 0);
+  }
+  expect(taken).toEqual([
+    [20, true],
+    [30, true],
+    [40, false],
+  ]);
+  await ledger.flushed(async () => undefined);
+  expect(reached).toEqual([50]);
 });

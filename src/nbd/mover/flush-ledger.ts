@@ -1,5 +1,5 @@
 import type { WorkItem } from './block-plan.ts';
-import type { Row, RowWriter } from './rows.ts';
+import type { Row, RowSink } from './rows.ts';
 
 interface Entry {
   readonly item: WorkItem;
@@ -9,11 +9,21 @@ interface Entry {
   isReplay: boolean;
 }
 
+/** Where a transfer goes on that another attempt began. */
+export interface Resume {
+  /** Everything before is flushed and has its rows. */
+  readonly from: number;
+  /** Up to there something may have been written, and nobody knows what. */
+  readonly replayUntil: number;
+}
+
 export interface TakenItem {
   readonly sequence: number;
   readonly item: WorkItem;
   /** Part of it may have been written before. */
   readonly isReplay: boolean;
+  /** It was handed out before. */
+  readonly isAgain: boolean;
 }
 
 /**
@@ -24,8 +34,10 @@ export class FlushLedger {
   readonly #planFrom: (offset: number) => AsyncIterable<WorkItem>;
   #plan: AsyncIterator<WorkItem> | null = null;
   /** End of the last item that was taken. */
-  #planned = 0;
-  readonly #rows: RowWriter;
+  #planned: number;
+  /** An earlier attempt may have written up to there. */
+  readonly #replayUntil: number;
+  readonly #rows: RowSink;
   readonly #entries = new Map<number, Entry>();
   #replay: number[] = [];
   #nextSequence = 0;
@@ -35,9 +47,15 @@ export class FlushLedger {
   unflushedBytes = 0;
 
   /** @param planFrom the work from there on; asked for again when the source was lost in the middle of it */
-  constructor(planFrom: (offset: number) => AsyncIterable<WorkItem>, rows: RowWriter) {
+  constructor(
+    planFrom: (offset: number) => AsyncIterable<WorkItem>,
+    rows: RowSink,
+    resume: Resume = { from: 0, replayUntil: 0 },
+  ) {
     this.#planFrom = planFrom;
     this.#rows = rows;
+    this.#planned = resume.from;
+    this.#replayUntil = resume.replayUntil;
   }
 
   /** How many items wait for a flush. */
@@ -56,7 +74,7 @@ export class FlushLedger {
     const again = this.#replay.shift();
     if (again !== undefined) {
       const entry = this.#entries.get(again);
-      if (entry) return { sequence: again, item: entry.item, isReplay: true };
+      if (entry) return { sequence: again, item: entry.item, isReplay: true, isAgain: true };
     }
     if (this.#planEnded) return null;
     this.#plan ??= this.#planFrom(this.#planned)[Symbol.asyncIterator]();
@@ -72,8 +90,9 @@ export class FlushLedger {
     this.#planned = next.value.offset + next.value.length;
     const sequence = this.#nextSequence;
     this.#nextSequence += 1;
-    this.#entries.set(sequence, { item: next.value, row: null, state: 'taken', bytes: 0, isReplay: false });
-    return { sequence, item: next.value, isReplay: false };
+    const isReplay = next.value.offset < this.#replayUntil;
+    this.#entries.set(sequence, { item: next.value, row: null, state: 'taken', bytes: 0, isReplay });
+    return { sequence, item: next.value, isReplay, isAgain: false };
   }
 
   /** The item is written (not yet flushed). @param row null when the parent's row still holds */
@@ -115,12 +134,15 @@ export class FlushLedger {
   }
 
   async #emit(): Promise<void> {
+    let until: number | null = null;
     for (;;) {
       const entry = this.#entries.get(this.#emitted);
-      if (entry?.state !== 'flushed') return;
+      if (entry?.state !== 'flushed') break;
+      until = entry.item.offset + entry.item.length;
       this.#entries.delete(this.#emitted);
       this.#emitted += 1;
       if (entry.row) await this.#rows.write(entry.row);
     }
+    if (until !== null) await this.#rows.reached(until);
   }
 }

@@ -8,14 +8,17 @@ import { type ParentView, planBlocks, type WorkItem } from './block-plan.ts';
 import type { BlockReader } from './block-reader.ts';
 import { planChanges } from './changes/plan-changes.ts';
 import type { BlockContent, DigestPool } from './digest-pool.ts';
-import { FlushLedger, type TakenItem } from './flush-ledger.ts';
-import { BLOCK_BYTES, type Row, type RowWriter } from './rows.ts';
+import { FlushLedger, type Resume, type TakenItem } from './flush-ledger.ts';
+import { BLOCK_BYTES, type Row, type RowSink } from './rows.ts';
+import type { Throttle } from './throttle.ts';
 import type { WrittenMap } from './written-map.ts';
 
 /** A flush covers at most so much, so that a cut connection costs little and write-back starts early. */
 const FLUSH_BYTES = 256 * 1024 * 1024;
 /** And at most so many items, which bounds the rows held in memory. */
 const FLUSH_ITEMS = 512;
+/** Who may have to go on elsewhere should not lose more than so much of a slow transfer. */
+export const SAFE_EVERY_MS = 2_000;
 /** How long an export may stay away before the transfer is given up. */
 const RECONNECT_TIMEOUT_MS = 30_000;
 /** Failures in a row without any flush in between. */
@@ -38,7 +41,11 @@ interface MoveDeps {
   readonly parentLayers: readonly string[];
   /** Must have `slotsFor(tuning, parent)` slots. */
   readonly pool: DigestPool;
-  readonly rows: RowWriter;
+  readonly rows: RowSink;
+  readonly resume: Resume;
+  readonly throttle: Throttle;
+  /** Flush at least so often, ms; null: only by amount. */
+  readonly flushEveryMs: number | null;
   readonly written: WrittenMap;
   readonly progress: MoveProgress;
   readonly signal: AbortSignal;
@@ -54,7 +61,7 @@ export const slotsFor = (tuning: TransferTuning, hasParent: boolean): number =>
  * @throws SOURCE_READ_FAILED, SOURCE_CHANGED_SIZE, LAYER_CORRUPT (a parent), CHANGES_WRONG, SOURCE_LOST, REPOSITORY_FULL, EXPORT_LOST, CANCELLED
  */
 export async function moveDisk(deps: MoveDeps): Promise<void> {
-  const ledger = new FlushLedger((from) => planFrom(deps, from), deps.rows);
+  const ledger = new FlushLedger((from) => planFrom(deps, from), deps.rows, deps.resume);
   let failures = 0;
   for (;;) {
     deps.signal.throwIfAborted();
@@ -112,19 +119,27 @@ async function untilDeadline<T>(signal: AbortSignal, attempt: () => Promise<T>):
   }
 }
 
+/** All at once: over a long way each takes several round trips. */
 async function connectAll(deps: MoveDeps): Promise<NbdConnection[]> {
-  const connections: NbdConnection[] = [];
-  for (let index = 0; index < deps.tuning.connections; index += 1) {
-    const connection = await untilDeadline(deps.signal, () => NbdConnection.connect(deps.target));
-    connections.push(connection);
-    if (connection.sizeBytes !== deps.source.sizeBytes) {
-      throw new SendenseError('NBD_PROTOCOL', {
-        endpoint: deps.target.exportName,
-        detail: `it has ${connection.sizeBytes} bytes instead of ${deps.source.sizeBytes}`,
-      });
-    }
+  const attempts = await Promise.allSettled(
+    Array.from({ length: deps.tuning.connections }, () =>
+      untilDeadline(deps.signal, () => NbdConnection.connect(deps.target)),
+    ),
+  );
+  const connections = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
+  try {
+    for (const attempt of attempts) if (attempt.status === 'rejected') throw attempt.reason;
+    for (const { sizeBytes } of connections)
+      if (sizeBytes !== deps.source.sizeBytes)
+        throw new SendenseError('NBD_PROTOCOL', {
+          endpoint: deps.target.exportName,
+          detail: `it has ${sizeBytes} bytes instead of ${deps.source.sizeBytes}`,
+        });
+    return connections;
+  } catch (error) {
+    for (const connection of connections) connection.destroy();
+    throw error;
   }
-  return connections;
 }
 
 async function reconnectSource(deps: MoveDeps): Promise<void> {
@@ -144,6 +159,7 @@ class TransferPass {
   readonly #onFlushed: () => void;
   readonly #zeros = Buffer.alloc(BLOCK_BYTES);
   #failure: unknown = null;
+  #flushedMs = performance.now();
   #flushing: Promise<void> | null = null;
 
   constructor(
@@ -191,13 +207,18 @@ class TransferPass {
         if (taken === null || this.#failure !== null) return;
         const { row, bytes } = await this.#handle(taken, connection, lane);
         this.#ledger.done(taken.sequence, row, bytes);
-        this.#deps.progress.processedBytes += taken.isReplay ? 0 : taken.item.length;
-        if (this.#ledger.unflushedBytes >= FLUSH_BYTES || this.#ledger.waiting >= FLUSH_ITEMS)
-          await this.#startFlush();
+        this.#deps.progress.processedBytes += taken.isAgain ? 0 : taken.item.length;
+        if (this.#isFlushDue()) await this.#startFlush();
       }
     } catch (error) {
       this.#fail(error);
     }
+  }
+
+  #isFlushDue(): boolean {
+    const { flushEveryMs } = this.#deps;
+    if (this.#ledger.unflushedBytes >= FLUSH_BYTES || this.#ledger.waiting >= FLUSH_ITEMS) return true;
+    return flushEveryMs !== null && performance.now() - this.#flushedMs >= flushEveryMs;
   }
 
   /** One flush at a time; the lane that finds it due waits for it, the others go on. */
@@ -213,6 +234,7 @@ class TransferPass {
 
   async #flush(): Promise<void> {
     const [connection] = this.#connections;
+    this.#flushedMs = performance.now();
     await this.#ledger.flushed(async () => {
       await connection?.flush();
       this.#onFlushed();
@@ -282,6 +304,7 @@ class TransferPass {
     if (known && (known.row.b3 ?? null) === content.digest && !taken.isReplay) return { row: null, bytes: 0 };
     // the new layer shows its parent's bytes until it is written to
     const below = lane + this.#deps.tuning.connections * this.#deps.tuning.inFlight;
+    await this.#deps.throttle.take(length);
     await connection.read(offset, pool.slot(below, length));
     if (known && !taken.isReplay) {
       const parentContent = await pool.digest(below, length);
@@ -321,6 +344,7 @@ class TransferPass {
     let bytes = 0;
     for (const run of runsOf(data, item.length)) {
       this.#deps.written.mark(item.offset + run.start, run.length);
+      await this.#deps.throttle.take(run.length);
       await connection.write(item.offset + run.start, block.subarray(run.start, run.start + run.length));
       this.#deps.progress.writtenBytes += run.length;
       bytes += run.length;
@@ -335,7 +359,10 @@ class TransferPass {
   async #writeZeros(connection: NbdConnection, offset: number, length: number): Promise<void> {
     if (this.#deps.tuning.canWriteZeroes && connection.canWriteZeroes)
       await connection.writeZeroes(offset, length);
-    else await connection.write(offset, this.#zeros.subarray(0, length));
+    else {
+      await this.#deps.throttle.take(length);
+      await connection.write(offset, this.#zeros.subarray(0, length));
+    }
     this.#deps.progress.writtenBytes += length;
   }
 }

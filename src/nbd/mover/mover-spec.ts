@@ -1,7 +1,9 @@
 import type { ErrorFields } from '../../base/sendense-error.ts';
 import type { NbdEndpoint } from '../client/nbd-connection.ts';
 import type { TransferTuning } from '../exports/export-backend.ts';
+import type { Resume } from './flush-ledger.ts';
 import type { MoveProgress } from './move-disk.ts';
+import type { RowBatch } from './row-batches.ts';
 import type { SourceSpec } from './source-spec.ts';
 
 /** The job of a mover process: one line of JSON on its stdin. */
@@ -15,14 +17,23 @@ export interface MoverSpec {
     readonly layers: readonly string[];
     readonly sizeBytes: number;
   } | null;
-  /** Where the rows go. */
-  readonly rowFile: string;
-  /** Where the map of written steps goes. */
-  readonly writtenFile: string;
+  /** Where the rows go; null: they are told in messages. */
+  readonly rowFile: string | null;
+  /** Where the map of written steps goes; null: nobody wants it. */
+  readonly writtenFile: string | null;
+  /** Absent: from the beginning. */
+  readonly resume?: Resume;
+}
+
+/** Lines of JSON on the mover's stdin after its job. */
+export interface MoverOrder {
+  /** Of what goes to the export from now on; 0: no limit. */
+  readonly bytesPerSecond: number;
 }
 
 /** Lines of JSON on the mover's stdout. */
 export type MoverMessage =
   | { readonly type: 'progress'; readonly progress: MoveProgress }
+  | { readonly type: 'rows'; readonly batch: RowBatch }
   | { readonly type: 'done'; readonly progress: MoveProgress }
   | { readonly type: 'failed'; readonly code: string; readonly fields: ErrorFields };

@@ -15,6 +15,13 @@ export type Row = { readonly offset: number; readonly size: number } & (
   | { readonly zero: true; readonly b3?: never }
 );
 
+/** Where rows go as soon as what they say is flushed: in order, each once. */
+export interface RowSink {
+  write(row: Row): Promise<void>;
+  /** Everything before this byte is flushed and has all its rows. */
+  reached(until: number): Promise<void>;
+}
+
 export const rowsFormat = 1;
 const header = `{"format":${rowsFormat},"digest":"blake3","blocks":[\n`;
 const footer = '\n]}\n';
@@ -23,7 +30,7 @@ const footer = '\n]}\n';
  * Writes a row file: one JSON document under zstd, a row on each line so that it can be read as a stream.
  * Rows come in ascending order; neighbouring zero rows become one.
  */
-export class RowWriter {
+export class RowWriter implements RowSink {
   readonly #path: string;
   readonly #compress = createZstdCompress();
   readonly #done: Promise<void>;
@@ -46,6 +53,9 @@ export class RowWriter {
     this.#held = row;
     if (held) await this.#put(held);
   }
+
+  /** Rows are written as they come; nothing is to be done at a stretch's end. */
+  async reached(): Promise<void> {}
 
   /** Ends the file and makes it durable. */
   async close(): Promise<void> {

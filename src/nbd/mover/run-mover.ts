@@ -3,13 +3,18 @@ import { runPiped } from '../../base/process.ts';
 import { isErrorCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
 import type { PatchSpec } from '../patch/patch-spec.ts';
 import type { MoveProgress } from './move-disk.ts';
-import type { MoverMessage, MoverSpec } from './mover-spec.ts';
+import type { MoverMessage, MoverOrder, MoverSpec } from './mover-spec.ts';
+import type { RowBatch } from './row-batches.ts';
 
 interface MoverRun {
   /** The program `sendense-mover`. */
   readonly moverFile: string;
   readonly spec: MoverSpec | PatchSpec;
   readonly onProgress: (progress: MoveProgress) => void;
+  /** For a job without a row file: takes the rows, and makes the mover wait as long as it likes. */
+  readonly onRows?: (batch: RowBatch) => Promise<void>;
+  /** Called with what sets the limit of the transfer, bytes per second, 0: none. */
+  readonly onLimiter?: (setLimit: (bytesPerSecond: number) => void) => void;
   readonly signal: AbortSignal;
 }
 
@@ -44,13 +49,17 @@ export async function runMover(request: MoverRun): Promise<MoveProgress> {
 async function follow(request: MoverRun): Promise<MoveProgress> {
   const child = runPiped(process.execPath, [...HEAP_FLAGS, request.moverFile], { signal: request.signal });
   child.stdin.write(`${JSON.stringify(request.spec)}\n`);
+  request.onLimiter?.((bytesPerSecond) =>
+    child.stdin.write(`${JSON.stringify({ bytesPerSecond } satisfies MoverOrder)}\n`),
+  );
   let done: MoveProgress | null = null;
   let failure: SendenseError | null = null;
   for await (const line of createInterface({ input: child.stdout })) {
     const message = JSON.parse(line) as MoverMessage;
     if (message.type === 'failed') {
       failure = new SendenseError(isErrorCode(message.code) ? message.code : 'INTERNAL', message.fields);
-    } else {
+    } else if (message.type === 'rows') await request.onRows?.(message.batch);
+    else {
       if (message.type === 'done') done = message.progress;
       request.onProgress(message.progress);
     }

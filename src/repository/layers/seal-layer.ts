@@ -65,6 +65,7 @@ export async function nameLayer(files: LayerFiles): Promise<void> {
   await renameIfThere(files.partial, files.image);
   await renameIfThere(files.partialRows, files.rows);
   await rm(files.written, { force: true });
+  await rm(files.journal, { force: true });
   await syncFolder(dirname(files.image));
 }
 
@@ -92,6 +93,7 @@ export async function discardLayer(files: LayerFiles): Promise<void> {
     files.image,
     files.partialRows,
     files.written,
+    files.journal,
     files.partial,
   ]) {
     await rm(path, { force: true });
