@@ -15,6 +15,7 @@ import { lockFile } from '../base/file-lock.ts';
 import { createLogger } from '../base/logger.ts';
 import { endOwnedProcesses, markChildren, ownerIdOf } from '../base/owned-processes.ts';
 import { hasCode, SendenseError } from '../base/sendense-error.ts';
+import { endSharedLogins } from '../capture/libvirt/host/ssh-master.ts';
 import { libvirtSource } from '../capture/libvirt/libvirt-source.ts';
 import { StorageDaemon } from '../qemu/storage-daemon.ts';
 import { wireSources } from './wire-sources.ts';
@@ -92,5 +93,7 @@ export async function runAgent({ home, version, logLevel, moverFile, signal }: A
   } catch (error) {
     if (!hasCode(error, 'CANCELLED')) throw error;
     logger.info('stopping');
+  } finally {
+    await endSharedLogins();
   }
 }
