@@ -99,11 +99,10 @@ export class Transfers implements AsyncDisposable {
   async attach(send: (message: FromAgent) => void, wanted: Welcome['transfers']): Promise<void> {
     for (const transferId of this.ids)
       if (!wanted.some((held) => held.transferId === transferId)) await this.stop(transferId);
+    for (const { transferId, rowsUntil } of wanted) this.taken(transferId, rowsUntil);
     this.#send = send;
-    for (const { transferId, rowsUntil } of wanted) {
-      const running = this.#running.get(transferId);
-      if (!running) continue;
-      this.taken(transferId, rowsUntil);
+    // also those that were asked for while the others ended: what they had to say went nowhere until now
+    for (const running of this.#running.values()) {
       for (const batch of running.batches) this.#sendRows(running, batch);
       this.#tellEnd(running);
     }
