@@ -20,6 +20,7 @@ import {
   sh,
   sha256,
 } from '../test/support/guest-disk.ts';
+import { demoMirror } from './demo-mirror.ts';
 
 const keep = process.argv.includes('--keep');
 const started = performance.now();
@@ -164,6 +165,8 @@ async function main(): Promise<void> {
       sh('qemu-img', 'compare', '-q', '-F', 'raw', layer, `${disk.disk_id === 0 ? diskA : diskB}.${id}`);
     }
   }
+  if (process.argv.includes('--s3'))
+    await demoMirror(step, { appliance, work, newest: third, disks: [diskA, diskB] });
   step('');
   console.log(
     `\nAll restore points are identical to the disks at their time. ${((performance.now() - started) / 1000).toFixed(1)} s in all.`,

@@ -1,7 +1,7 @@
 import { lstat, mkdir, realpath, rm } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { basename, dirname, join, resolve } from 'node:path';
-import { Transform } from 'node:stream';
+import { Transform, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { run, runPiped } from '../../base/process.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
@@ -108,7 +108,7 @@ async function unpack(answer: IncomingMessage, folder: string, request: ExtractR
   const everything = request.keepPrivileges ? ['--xattrs-include=*'] : [];
   const tar = runPiped('tar', [...args, ...everything, '--keep-old-files', `--directory=${folder}`]);
   try {
-    await pipeline(answer, progress(), tar.stdin, { signal: request.signal });
+    await pipeline(answer, progress(), untilClosed(tar.stdin), { signal: request.signal });
   } catch (error) {
     tar.kill('SIGKILL');
     // when tar gave up first, it knows why
@@ -119,6 +119,23 @@ async function unpack(answer: IncomingMessage, folder: string, request: ExtractR
     throw answer.complete && !request.signal.aborted ? cause : brokenOff(error);
   }
   await tar.done;
+}
+
+/**
+ * Feeds a program until it has had enough: tar may close its input at the end mark, before the padding behind it. What
+ * follows is taken and dropped, so that only an answer that was cut off is an error.
+ */
+function untilClosed(input: NodeJS.WritableStream): Writable {
+  return new Writable({
+    write: (chunk, _encoding, done) => {
+      if (input.writable) input.write(chunk, () => done());
+      else done();
+    },
+    final: (done) => {
+      input.end();
+      done();
+    },
+  });
 }
 
 const brokenOff = (error: unknown) =>
