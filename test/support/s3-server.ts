@@ -49,6 +49,8 @@ async function start(folder: string): Promise<S3Server> {
   execFileSync(
     'flock',
     [
+      // or the server would inherit the lock and keep it
+      '--close',
       join(folder, '.lock'),
       ...[program, 'start', '--dir', folder, '--port', String(await freePorts())],
       ...['--store', 'memstore', '--size-gib', '8'],
