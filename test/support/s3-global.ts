@@ -9,7 +9,7 @@ import { join } from 'node:path';
  */
 export default function setup(): () => void {
   const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'sd-s3-'));
-  process.env['SENDENSE_TEST_S3'] = folder;
+  process.env['TEST_S3_FOLDER'] = folder;
   return () => {
     if (existsSync(join(folder, 'ceph.conf')))
       execFileSync(join('scripts', 's3-server'), ['stop', '--dir', folder]);

@@ -21,7 +21,7 @@ export interface S3Server {
 
 /** The one that all tests of this run share; each makes buckets of its own. */
 export async function sharedS3(): Promise<S3Server> {
-  const folder = process.env['SENDENSE_TEST_S3'];
+  const folder = process.env['TEST_S3_FOLDER'];
   if (folder === undefined) throw new Error('the global set-up of the tests has not run');
   return await start(folder);
 }
