@@ -94,7 +94,7 @@ export function expectFailure(result: CtlResult, code: string, exit: number): vo
 }
 
 export async function until(what: string, condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 60_000;
+  const deadline = Date.now() + 120_000;
   while (!condition()) {
     if (Date.now() > deadline) throw new Error(`it never came that ${what}`);
     await sleep(20);
