@@ -16,7 +16,7 @@ const hasFailed = (result) => result.status === 'failed' || result.assertionResu
 const firstResults = read(first);
 const again = firstResults.filter(hasFailed).map((result) => result.name);
 // only a few: when much fails it is not the machine that was busy
-const isWorthIt = again.length > 0 && again.length <= 5 && again.every((name) => name.endsWith('.test.ts'));
+const isWorthIt = again.length > 0 && again.length <= 8 && again.every((name) => name.endsWith('.test.ts'));
 const secondResults = isWorthIt && existsSync(second) ? read(second) : [];
 const results = firstResults.map((result) => secondResults.find(({ name }) => name === result.name) ?? result);
 
