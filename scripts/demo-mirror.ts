@@ -28,8 +28,8 @@ export async function demoMirror(step: (text: string) => void, scene: Scene): Pr
     step('Making an encrypted mirror and uploading all restore points');
     appliance.json('mirror', 'add', 'offsite', ...place, '--create-bucket');
     appliance.json('mirror', 'sync', 'offsite');
-    step('Losing the appliance: daemon killed, home deleted');
-    await appliance.kill();
+    step('Losing the appliance: switched off, its home deleted');
+    await appliance.stop();
     rmSync(join(appliance.home, 'backups'), { recursive: true, force: true });
     rmSync(join(appliance.home, 'state'), { recursive: true, force: true });
     step('A new appliance with nothing but the bucket and the passphrase');
