@@ -1,25 +1,12 @@
 /** Compares the product with its peers in one run. See docs/benchmarks.md; never part of a test. */
 import { spawnSync } from 'node:child_process';
-import {
-  closeSync,
-  copyFileSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statfsSync,
-  truncateSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
-import { request } from 'node:http';
+import { copyFileSync, existsSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { ownerIdOf } from '../src/base/owned-processes.ts';
 import { TestAppliance } from '../test/support/appliance.ts';
-import { bytesOf, sh } from '../test/support/guest-disk.ts';
+import { sh } from '../test/support/guest-disk.ts';
+import { change, makeImage } from './support/images.ts';
+import { job, median, type Sample, timed } from './support/measure.ts';
 
 const MIB = 1024 * 1024;
 const rounds = Number(process.env['BENCH_ROUNDS'] ?? 5);
@@ -30,160 +17,13 @@ const base =
     : tmpdir();
 const work = mkdtempSync(join(base, 'sd-bench-'));
 const at = (name: string) => join(work, name);
-const median = (values: readonly number[]) =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
-
-interface Sample {
-  readonly seconds: number;
-  readonly cpuSeconds: number;
-  /** Of all processes of the row, MiB. */
-  readonly peakMib: number;
-  readonly ours?: number;
-}
 const results = new Map<string, Sample[]>();
 const record = (name: string, sample: Sample) => results.set(name, [...(results.get(name) ?? []), sample]);
-
-/** One program, measured by time(1). */
-function timed(tool: string, ...args: string[]): Sample {
-  const result = spawnSync('/usr/bin/time', ['-q', '-f', '%e %U %S %M', tool, ...args], { encoding: 'utf8' });
-  if (result.status !== 0) throw new Error(`${tool} ${args.join(' ')}: ${result.stderr}`);
-  const [seconds = 0, user = 0, system = 0, peak = 0] = (result.stderr.trim().split('\n').at(-1) ?? '')
-    .split(' ')
-    .map(Number);
-  return { seconds, cpuSeconds: user + system, peakMib: peak / 1024 };
-}
-
-/** CPU and memory of every process that belongs to a home, seen every 150 ms. */
-class Watch {
-  readonly #home: string;
-  readonly #owner: string;
-  readonly #cpu = new Map<string, number>();
-  readonly #start = new Map<string, number>();
-  peakKib = 0;
-  peakOursKib = 0;
-  readonly #timer: NodeJS.Timeout;
-
-  constructor(home: string) {
-    this.#home = home;
-    this.#owner = ownerIdOf(home);
-    this.#look(true);
-    this.#timer = setInterval(() => this.#look(false), 150);
-  }
-
-  #look(isFirst: boolean): void {
-    let all = 0;
-    let ours = 0;
-    for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-      try {
-        const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
-        const isMover =
-          command.includes('sendense-mover') &&
-          readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`SENDENSE_OWNER=${this.#owner}`);
-        if (!isMover && !command.includes(this.#home)) continue;
-        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-        const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-        const ticks = Number(fields[11]) + Number(fields[12]);
-        if (isFirst) this.#start.set(pid, ticks);
-        this.#cpu.set(pid, ticks);
-        const rss = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
-        all += rss;
-        if (isMover || command.includes('sendensed.js')) ours += rss;
-      } catch {
-        // it ended while we looked
-      }
-    }
-    this.peakKib = Math.max(this.peakKib, all);
-    this.peakOursKib = Math.max(this.peakOursKib, ours);
-  }
-
-  end(): { cpuSeconds: number; peakMib: number; ours: number } {
-    this.#look(false);
-    clearInterval(this.#timer);
-    const ticks = [...this.#cpu].reduce((sum, [pid, value]) => sum + value - (this.#start.get(pid) ?? 0), 0);
-    return { cpuSeconds: ticks / 100, peakMib: this.peakKib / 1024, ours: this.peakOursKib / 1024 };
-  }
-}
-
-/** A request from this very process: starting a client program for each look would be in the numbers. */
-function ask<T>(appliance: TestAppliance, method: string, path: string, body?: object): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const socketPath = join(appliance.home, 'run', 'sendensed.sock');
-    const headers = { 'Content-Type': 'application/json' };
-    const sent = request({ agent: false, socketPath, method, path: `/api/v1${path}`, headers }, (answer) => {
-      let text = '';
-      answer.on('data', (chunk) => {
-        text += chunk;
-      });
-      answer.on('end', () => resolve(JSON.parse(text) as T));
-    });
-    sent.on('error', reject);
-    sent.end(body === undefined ? undefined : JSON.stringify(body));
-  });
-}
-
-/** Sends one command and looks now and then whether its job has ended. */
-async function job(appliance: TestAppliance, path: string, body: object): Promise<Sample> {
-  const watch = new Watch(appliance.home);
-  const started = performance.now();
-  const { job_id } = await ask<{ job_id: string }>(appliance, 'POST', path, body);
-  for (;;) {
-    const shown = await ask<{ status: string; error: unknown }>(appliance, 'GET', `/jobs/${job_id}`);
-    if (shown.status === 'completed') break;
-    if (shown.status !== 'running' && shown.status !== 'pending')
-      throw new Error(JSON.stringify(shown.error));
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  const seconds = (performance.now() - started) / 1000;
-  return { seconds, ...watch.end() };
-}
 
 /** A virtual machine gets fresh memory from its host slowly: each row that writes finds the same warm pages. */
 function warm(mib: number): void {
   sh('dd', 'if=/dev/zero', `of=${at('warm')}`, 'bs=1M', `count=${mib}`, 'status=none');
   rmSync(at('warm'));
-}
-
-function makeText(seed: string): Buffer {
-  const words =
-    bytesOf(seed, 4096)
-      .toString('hex')
-      .match(/.{1,7}/g) ?? [];
-  return Buffer.from(`${words.join(' ')}\n`.repeat(130)).subarray(0, MIB);
-}
-
-/** `runs`: byte lengths of data runs, each followed by a hole of the same length; half random, half text. */
-function makeImage(path: string, sizeMib: number, runs: () => number, dataMib: number): void {
-  writeFileSync(path, '');
-  truncateSync(path, sizeMib * MIB);
-  const handle = openSync(path, 'r+');
-  let offset = 0;
-  for (let written = 0, count = 0; written < dataMib * MIB; count += 1) {
-    const length = Math.min(runs(), dataMib * MIB - written);
-    for (let done = 0; done < length; done += MIB) {
-      const piece = Math.min(MIB, length - done);
-      const bytes =
-        count % 2 === 0
-          ? bytesOf(`${path}${offset + done}`, piece)
-          : makeText(`${offset + done}`).subarray(0, piece);
-      writeSync(handle, bytes, 0, bytes.length, offset + done);
-    }
-    written += length;
-    offset += 2 * length;
-    if (offset + length > sizeMib * MIB) break;
-  }
-  closeSync(handle);
-}
-
-function change(path: string, sizeMib: number, percent: number, dataMib: number): number {
-  const handle = openSync(path, 'r+');
-  const count = Math.ceil((dataMib * percent) / 100);
-  for (let index = 0; index < count; index += 1) {
-    // aligned to the 64 KiB steps: the layer's size is measured against this
-    const offset = Math.floor(((index + 0.5) * sizeMib) / count) * MIB;
-    writeSync(handle, bytesOf(`change ${Math.random()}`, MIB), 0, MIB, offset);
-  }
-  closeSync(handle);
-  return count * MIB;
 }
 
 async function withQsd(layer: string, work_: (uri: string, socket: string) => Promise<void>): Promise<void> {

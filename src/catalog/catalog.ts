@@ -7,6 +7,7 @@ import { type ChainQueries, chainQueries } from './chains.ts';
 import { EventLog } from './events.ts';
 import { type IdempotencyQueries, idempotencyQueries } from './idempotency.ts';
 import { type JobQueries, jobQueries } from './jobs.ts';
+import { mirrorHealthQueries } from './mirror-health.ts';
 import { type MirrorQueries, mirrorQueries } from './mirrors.ts';
 import { type MountQueries, mountQueries } from './mounts.ts';
 import { openCatalog } from './open-catalog.ts';
@@ -31,6 +32,7 @@ export interface Catalog extends Disposable {
   readonly repositorySizes: RepositorySizeQueries;
   readonly mounts: MountQueries;
   readonly mirrors: MirrorQueries;
+  readonly mirrorHealth: ReturnType<typeof mirrorHealthQueries>;
   readonly bootTests: BootTestQueries;
   readonly events: EventLog;
   readonly idempotency: IdempotencyQueries;
@@ -53,6 +55,7 @@ export function createCatalog(file: string, clock: Clock, logger: Logger): Catal
     repositorySizes: repositorySizeQueries(db),
     mounts: mountQueries(db),
     mirrors: mirrorQueries(db),
+    mirrorHealth: mirrorHealthQueries(db),
     bootTests: bootTestQueries(db),
     events: new EventLog(db, clock, logger),
     idempotency: idempotencyQueries(db),

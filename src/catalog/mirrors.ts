@@ -58,6 +58,8 @@ export interface MirrorPoint {
   /** Names of all disks of the restore point: it is whole when each is there. */
   readonly members: readonly string[];
   readonly lockedUntil: string | null;
+  /** Of its manifest: while it is the same, nothing above but the lock can have changed. */
+  readonly etag: string;
 }
 
 type Row = { name: string; mirror_id: string; document: string; created_at: string };
@@ -88,6 +90,9 @@ export function mirrorQueries(db: Db) {
   const addPruned = db.prepare<[string, string]>(
     'INSERT OR IGNORE INTO mirror_pruned (mirror, backup_id) VALUES (?, ?)',
   );
+  const dropPruned = db.prepare<[string, string]>(
+    'DELETE FROM mirror_pruned WHERE mirror = ? AND backup_id = ?',
+  );
   const pruned = db.prepare<[string], { backup_id: string }>(
     'SELECT backup_id FROM mirror_pruned WHERE mirror = ?',
   );
@@ -97,6 +102,10 @@ export function mirrorQueries(db: Db) {
     addPruned: db.transaction((name: string, backupIds: readonly string[]) => {
       for (const id of backupIds) addPruned.run(name, id);
     }),
+    /** It was asked for again. */
+    dropPruned: (name: string, backupId: string): void => {
+      dropPruned.run(name, backupId);
+    },
     all: (): MirrorRecord[] => all.all().map(toRecord),
     byName: (name: string): MirrorRecord | null => {
       const row = byName.get(name);

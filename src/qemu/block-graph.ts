@@ -11,8 +11,8 @@ export interface Qcow2Node {
   readonly 'force-share'?: boolean;
   readonly cache?: { readonly 'no-flush': boolean };
   readonly file: FileNode;
-  /** Absent only for an image that is known to have none. */
-  readonly backing?: ImageNode | null;
+  /** Absent only for an image that is known to have none; a string names a node that is open already. */
+  readonly backing?: ImageNode | string | null;
 }
 
 export interface RawNode {

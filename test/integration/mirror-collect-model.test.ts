@@ -21,7 +21,7 @@ import { noSyncProgress } from '../../src/mirror/upload/sync-progress.ts';
 import type { BackupInput } from '../../src/mirror/upload/sync-task.ts';
 import { RowWriter } from '../../src/nbd/mover/rows.ts';
 import { serveExports } from '../../src/nbd/serve/serve-export.ts';
-import { Bucket, Crash, MemoryStore } from '../support/memory-store.ts';
+import { Bucket, Crash, MemoryStore, memoryCapabilities } from '../support/memory-store.ts';
 import { seededRandom } from '../support/seeded-random.ts';
 
 const BLOCK = 4096;
@@ -29,18 +29,9 @@ const BLOCKS = 6;
 const SEED = Number(process.env['MODEL_SEED'] ?? Math.floor(Math.random() * 1e9));
 /** Steps that the writer makes at most. */
 const LONGEST_WRITER = 30;
-const RUNS = 60;
+/** As many with whole points as with increments. */
+const RUNS = 120;
 const work = mkdtempSync(join(tmpdir(), 'sd-model-'));
-const capabilities = {
-  ...{
-    probed_at: '',
-    conditional_put: true,
-    conditional_replace: true,
-    bare_etags: false,
-    checks_md5: false,
-  },
-  ...{ multipart: false, ranged_get: true, delete_many: false, versioning: false, object_lock: false },
-};
 let stop = async () => {};
 const socketPath = join(work, 's');
 
@@ -61,13 +52,18 @@ beforeAll(async () => {
   );
   for (const version of [1, 2, 3]) {
     const rows = new RowWriter(join(work, `rows${version}`));
-    for (let block = 0; block < BLOCKS; block += 1)
-      await rows.write({
+    const changed = new RowWriter(join(work, `changed${version}`));
+    for (let block = 0; block < BLOCKS; block += 1) {
+      const row = {
         offset: block * BLOCK,
         size: BLOCK,
         b3: blake3(contentOf(version, block)).toString('hex'),
-      });
+      };
+      await rows.write(row);
+      if (block % 3 === 0) await changed.write(row);
+    }
     await rows.close();
+    await changed.close();
   }
 });
 afterAll(async () => {
@@ -75,7 +71,14 @@ afterAll(async () => {
   rmSync(work, { recursive: true, force: true });
 });
 
-const inputOf = (version: number): BackupInput => ({
+const pointOf = (version: number): string => `backup-m-${version}-disk0`;
+const whole = (version: number) => ({
+  ...{ rows: join(work, `rows${version}`), point: pointOf(version), exportName: `v${version}` },
+});
+const changes = (version: number) => ({ ...whole(version), rows: join(work, `changed${version}`) });
+
+/** @param isStacked each version is an increment on the one before; otherwise each is whole */
+const inputOf = (version: number, isStacked: boolean): BackupInput => ({
   backupId: `backup-m-${version}`,
   vm: { vm_uuid: '11111111-1111-4111-8111-111111111111', vm_name: 'm', context_id: 'ctx-m' },
   createdAt: '2026-01-01T00:00:00.000Z',
@@ -83,12 +86,14 @@ const inputOf = (version: number): BackupInput => ({
   machine: {},
   disks: [
     {
-      point: `backup-m-${version}-disk0`,
+      point: pointOf(version),
       diskIndex: 0,
       sizeBytes: BLOCK * BLOCKS,
-      layers: [{ rows: join(work, `rows${version}`), point: `backup-m-${version}-disk0` }],
+      layers: isStacked
+        ? [3, 2, 1].filter((one) => one <= version).map((one) => (one === 1 ? whole(one) : changes(one)))
+        : [whole(version)],
       sidecar: {},
-      export: { socketPath, exportName: `v${version}` },
+      socketPath,
     },
   ],
 });
@@ -152,7 +157,7 @@ const mirrorOf = (store: MemoryStore): Mirror => ({
   ...{ mode: 'packed', blockBytes: 1024 * 1024, place: 'the model' },
 });
 
-function upload({ mirror, index, writer }: Client, version: number) {
+function upload({ mirror, index, writer }: Client, version: number, isStacked: boolean) {
   const signal = new AbortController().signal;
   const pacer = new Pacer({ mibPerSecond: null, windows: [] });
   const deps = {
@@ -164,8 +169,9 @@ function upload({ mirror, index, writer }: Client, version: number) {
     pacer,
     progress: noSyncProgress(),
     signal,
+    damaged: new Set<string>(),
   };
-  return syncBackup(deps, inputOf(version));
+  return syncBackup(deps, inputOf(version, isStacked));
 }
 
 /** Crashes and fences are a part of the game; anything else is a fault. */
@@ -194,25 +200,28 @@ async function expectAllReadable(bucket: Bucket, story: string): Promise<void> {
 test(`whatever order an old writer, a new owner and its collector come in, no listed point loses a block (MODEL_SEED=${SEED})`, async () => {
   let committed = 0;
   for (let run = 0; run < RUNS; run += 1) {
+    const isStacked = run % 2 === 1;
+    const round = Math.floor(run / 2);
     const { next } = seededRandom(SEED + run);
     const story = `MODEL_SEED=${SEED + run}`;
     const bucket = new Bucket();
     const free = new MemoryStore(bucket, async () => undefined);
     const [first, second] = [randomUUID(), randomUUID()];
     const claim = (store: MemoryStore, applianceId: string, takeOver: boolean) =>
-      claimMirror({ store, capabilities, place: 'the model', applianceId }, takeOver);
+      claimMirror({ store, capabilities: memoryCapabilities, place: 'the model', applianceId }, takeOver);
     const client = (store: MemoryStore, applianceId: string, epoch: number, file: string): Client => ({
       mirror: mirrorOf(store),
       index: new MirrorIndex(join(work, file), '22222222-2222-4222-8222-222222222222'),
       writer: { applianceId, epoch },
     });
     const old = client(free, first, await claim(free, first, false), `a${run}`);
-    await upload(old, 1);
+    await upload(old, 1, isStacked);
     // first every moment at which the writer may stand still while the other does all its work, then any two
     const point = () => Math.floor(next() * LONGEST_WRITER);
-    const switches = run < LONGEST_WRITER ? [run] : [point(), point(), point() * 3].sort((a, b) => a - b);
+    const isEach = round < LONGEST_WRITER;
+    const switches = isEach ? [round] : [point(), point(), point() * 3].sort((a, b) => a - b);
     const scheduler = new Scheduler(next, switches);
-    const crashChance = run < LONGEST_WRITER || run % 3 === 0 ? 0 : 0.01;
+    const crashChance = isEach || round % 3 === 0 ? 0 : 0.01;
     const writing = client(
       new MemoryStore(bucket, scheduler.step('writer', crashChance)),
       first,
@@ -223,23 +232,23 @@ test(`whatever order an old writer, a new owner and its collector come in, no li
     const takeOver = async () => {
       const epoch = await claim(collecting, second, true);
       const owner = client(collecting, second, epoch, `b${run}`);
-      await rebuildIndex(owner.mirror, owner.index);
+      await rebuildIndex(owner.mirror, owner.index, new Set());
       await deletePoints(owner.mirror, owner.writer, owner.index, ['backup-m-1-disk0']);
       for (let count = 0; count < 3; count += 1)
         await collectGarbage(owner.mirror, owner.writer, owner.index, 0);
-      await upload(owner, 3);
+      await upload(owner, 3, isStacked);
       owner.index[Symbol.dispose]();
     };
-    await scheduler.run({ writer: play(upload(writing, 2)), owner: play(takeOver()) });
+    await scheduler.run({ writer: play(upload(writing, 2, isStacked)), owner: play(takeOver()) });
     await expectAllReadable(bucket, story);
     if ((await listPointNames(mirrorOf(free))).includes('backup-m-2-disk0')) committed += 1;
     // later the new owner goes on alone; sessions of the old one are long over by then
     bucket.nowMs += 48 * 3600 * 1000;
     const owner = client(free, second, await claim(free, second, true), `c${run}`);
-    await rebuildIndex(owner.mirror, owner.index);
+    await rebuildIndex(owner.mirror, owner.index, new Set());
     for (let count = 0; count < 3; count += 1)
       await collectGarbage(owner.mirror, owner.writer, owner.index, 0);
-    await upload(owner, 3);
+    await upload(owner, 3, isStacked);
     await expectAllReadable(bucket, `${story}, later`);
     const used = new Set<string>();
     for (const name of await listPointNames(owner.mirror))

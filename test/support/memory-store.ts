@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { SendenseError } from '../../src/base/sendense-error.ts';
 import type {
   ByteRange,
+  Capabilities,
   ObjectInfo,
   ObjectRetention,
   ObjectStore,
@@ -13,6 +14,20 @@ interface Stored {
   readonly etag: string;
   readonly modifiedAt: Date;
 }
+
+/** What it keeps of S3's promises, as a probe would find it. */
+export const memoryCapabilities: Capabilities = {
+  probed_at: '',
+  conditional_put: true,
+  conditional_replace: true,
+  bare_etags: false,
+  checks_md5: false,
+  multipart: false,
+  ranged_get: true,
+  delete_many: false,
+  versioning: false,
+  object_lock: false,
+};
 
 /** The end of a program in the middle of its work. */
 export class Crash extends Error {}

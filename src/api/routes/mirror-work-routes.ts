@@ -80,10 +80,18 @@ export function mirrorWorkRoutes(deps: MirrorDeps & FetchDeps): Route[] {
       summary: 'Restore points in a mirror',
       params,
       query: z.strictObject({ vm_name: vmName.optional(), refresh: flag }),
-      answer: z.object({ points: z.array(pointAnswer), damaged: z.array(z.string()) }),
+      answer: z.object({
+        points: z.array(pointAnswer),
+        damaged: z.array(z.string()).meta({
+          description: 'Points of single disks that cannot be relied on; the next upload makes them anew',
+        }),
+      }),
       handle: async ({ params: { mirror }, query }) => {
         const record = findRecord(deps, mirror);
-        const damaged = query.refresh ? await refreshPoints(deps, record) : [];
+        const unreadable = query.refresh ? await refreshPoints(deps, record) : [];
+        const damaged = [
+          ...new Set([...unreadable, ...deps.catalog.mirrorHealth.damaged(mirror)]),
+        ].toSorted();
         const points = mirroredBackups(deps.catalog.mirrors.points(mirror))
           .filter(({ vmName: name }) => query.vm_name === undefined || name === query.vm_name)
           .map(({ isWhole, disks, ...backup }) => ({

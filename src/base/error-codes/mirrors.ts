@@ -120,7 +120,7 @@ export const mirrorCodes = {
   ),
   MIRROR_OBJECT_DAMAGED: data(
     'The object {key} of the mirror is damaged: {detail}.',
-    'See what is affected with `sendense-ctl mirror verify`. Restore points that are in the repository are uploaded anew into another mirror: `mirror add` with another prefix, then `mirror sync`.',
+    'Find all that is affected with `sendense-ctl mirror verify NAME --deep 100`; then `sendense-ctl mirror sync NAME` uploads anew what the repository still has.',
   ),
   MIRROR_TOO_NEW: data(
     'The object {key} has format {format}; this version reads up to {supported}.',

@@ -13,7 +13,7 @@ interface PointView {
   readonly locked_until: string | null;
   readonly size_bytes: number;
   readonly stored_bytes: number;
-  readonly disks: readonly { disk_id: number }[];
+  readonly disks: readonly { disk_id: number; name: string }[];
 }
 
 interface PlanView {
@@ -88,6 +88,7 @@ export function workCommands(mirror: Command): void {
         'GET',
         `${path(name)}/points${query({ vm_name: options.vm, refresh: options.refresh })}`,
       );
+      const damaged = new Set(answer.damaged);
       print(
         format,
         answer,
@@ -99,12 +100,23 @@ export function workCommands(mirror: Command): void {
           { title: 'DISKS', value: (row) => String(row.disks.length) },
           { title: 'SIZE', value: (row) => formatBytes(row.size_bytes) },
           { title: 'STORED', value: (row) => formatBytes(row.stored_bytes) },
-          { title: 'STATE', value: (row) => (row.whole ? 'whole' : 'INCOMPLETE') },
+          {
+            title: 'STATE',
+            value: (row) =>
+              row.disks.some(({ name }) => damaged.has(name))
+                ? 'DAMAGED'
+                : row.whole
+                  ? 'whole'
+                  : 'INCOMPLETE',
+          },
           { title: 'LOCKED UNTIL', value: (row) => time(row.locked_until) },
         ],
         (row) => row.backup_id,
       );
-      for (const point of answer.damaged) say(`warning: the manifest of ${point} cannot be read.`);
+      if (answer.damaged.length > 0)
+        say(
+          `${answer.damaged.length} disks are damaged; upload them again with: sendense-ctl mirror sync ${name}`,
+        );
       const [first] = answer.points;
       if (first && format === 'table')
         say(`Mount one with: sendense-ctl backup mount --backup-id ${name}/${first.backup_id}`);

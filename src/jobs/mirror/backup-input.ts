@@ -11,6 +11,7 @@ import { confirmRepository } from '../../repository/open-repository.ts';
 import { findManifest } from '../../repository/publish-backup.ts';
 import { readDocument } from '../../repository/read-document.ts';
 import type { Repositories } from '../repository/repositories.ts';
+import { layerExport } from './guest-exports.ts';
 
 /** A restore point as the mirror wants it, and the layers to be served for it. */
 export interface ReadyBackup {
@@ -35,7 +36,7 @@ export async function readBackupInput(
   if (!vm || !manifest) throw new SendenseError('BACKUP_UNKNOWN', { backup: backup.id });
   const machine = await readDocument(layout.vmFile(root, vm.vmUuid), vmDocument);
   const images: { name: string; images: string[] }[] = [];
-  const disks: Omit<DiskInput, 'export'>[] = [];
+  const disks: Omit<DiskInput, 'socketPath'>[] = [];
   for (const { disk_index, layer } of manifest.disks) {
     const chain = await layerChain(root, vm.vmUuid, disk_index, layer);
     for (const { rows, sidecar, layer: name } of chain) {
@@ -46,14 +47,15 @@ export async function readBackupInput(
     }
     const [top] = chain;
     if (!top) throw new SendenseError('CHAIN_PARENT_MISSING', { layer });
-    images.push({ name: exportNameOf(disk_index), images: chain.map(({ image }) => image) });
+    images.push({ name: diskName(disk_index), images: chain.map(({ image }) => image) });
     disks.push({
       point: pointNameFor(backup.id, disk_index),
       diskIndex: disk_index,
       sizeBytes: top.sidecar.virtual_size_bytes,
-      layers: chain.map(({ rows, sidecar }) => ({
+      layers: chain.map(({ rows, sidecar }, depth) => ({
         rows,
         point: pointNameFor(sidecar.backup_id, disk_index),
+        exportName: layerExport(diskName(disk_index), depth),
       })),
       sidecar: top.sidecar,
     });
@@ -67,12 +69,9 @@ export async function readBackupInput(
       createdAt: created_at,
       manifest,
       machine,
-      disks: disks.map((disk) => ({
-        ...disk,
-        export: { socketPath, exportName: exportNameOf(disk.diskIndex) },
-      })),
+      disks: disks.map((disk) => ({ ...disk, socketPath })),
     }),
   };
 }
 
-const exportNameOf = (diskIndex: number): string => `disk${diskIndex}`;
+const diskName = (diskIndex: number): string => `disk${diskIndex}`;

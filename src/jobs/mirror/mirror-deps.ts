@@ -113,7 +113,9 @@ export async function ask<T extends MirrorTask>(deps: MirrorDeps, task: T): Prom
 
 /** Looks again at what is in the mirror, and remembers it. @returns names of points that cannot be read */
 export async function refreshPoints(deps: MirrorDeps, record: MirrorRecord): Promise<readonly string[]> {
-  const { points, damaged } = await ask(deps, { task: 'points', access: await accessOf(deps, record) });
+  const known = deps.catalog.mirrors.points(record.name);
+  const access = await accessOf(deps, record);
+  const { points, damaged } = await ask(deps, { task: 'points', access, known });
   deps.catalog.mirrors.replacePoints(record.name, points);
   return damaged;
 }

@@ -61,11 +61,28 @@ export function startMirrorVerify(deps: MirrorDeps, name: string, deepPercent: n
     request: { deep_percent: deepPercent },
     run: async (record, { signal, setResult, setPhase }) => {
       setPhase('verifying');
-      const access = await accessOf(deps, record);
-      const task = { task: 'verify' as const, access, deepPercent };
-      const report = await runTask({ mirrorFile: deps.mirrorFile, task, signal });
-      const { problems, ...counts } = report;
-      setResult({ ...counts, problems: problems.slice(0, 100), problem_count: problems.length });
+      const { mirrorHealth } = deps.catalog;
+      const deepRuns = mirrorHealth.verified(name)?.deepRuns ?? 0;
+      const { problems, damaged, ...counts } = await runTask({
+        mirrorFile: deps.mirrorFile,
+        task: {
+          task: 'verify',
+          access: await accessOf(deps, record),
+          deepPercent,
+          run: deepRuns,
+          indexFile: record.epoch === null ? null : indexFileOf(deps, name),
+        },
+        signal,
+      });
+      // what was seen damaged once stays so until it is made anew; a look at all of it is proof of the contrary
+      if (deepPercent >= 100) mirrorHealth.clearDamaged(name, mirrorHealth.damaged(name));
+      mirrorHealth.addDamaged(name, damaged);
+      mirrorHealth.saveVerified(name, {
+        deepRuns: deepRuns + (deepPercent > 0 ? 1 : 0),
+        at: deps.clock.now().toISOString(),
+        problems: problems.length,
+      });
+      setResult({ ...counts, damaged, problems: problems.slice(0, 100), problem_count: problems.length });
       const [first] = problems;
       if (!first) return;
       const detail = `${first.detail.replace(/\.$/, '')} (${first.point}); ${problems.length} problems in all`;

@@ -55,7 +55,14 @@ export function startSync(deps: MirrorDeps, name: string, selection: SyncSelecti
       vm_name: selection.vmName,
       restore_points: chosen.length,
     },
-    run: (context) => syncAll(deps, name, chosen, context),
+    run: async (context) => {
+      if (isOne) return await syncAll(deps, name, chosen, context);
+      // somebody may have deleted what was there when the bucket was looked at last
+      context.setPhase('listing');
+      const now = findRecord(deps, name);
+      await refreshPoints(deps, now);
+      await syncAll(deps, name, choose(deps, now, selection), context);
+    },
     ended: (ended) => {
       catalog.events.add({
         ...endOf(ended, 'mirror.sync', {
@@ -70,7 +77,7 @@ export function startSync(deps: MirrorDeps, name: string, selection: SyncSelecti
   });
 }
 
-/** Those of the wanted machines that are not known to be there, oldest first. */
+/** Those of the wanted machines that are not known to be there and sound, oldest first. */
 function choose(
   deps: MirrorDeps,
   record: MirrorRecord,
@@ -84,8 +91,11 @@ function choose(
       : [findVm(catalog, vmName).contextId];
   const there = new Set(catalog.mirrors.points(record.name).map(({ name }) => name));
   const pruned = isMissing ? new Set<string>() : catalog.mirrors.pruned(record.name);
+  const damaged = new Set(catalog.mirrorHealth.damaged(record.name));
   const isThere = ({ id, disks }: Backup) =>
-    disks.every(({ diskIndex }) => there.has(pointNameFor(id, diskIndex)));
+    disks
+      .map(({ diskIndex }) => pointNameFor(id, diskIndex))
+      .every((point) => there.has(point) && !damaged.has(point));
   const { vms } = record.settings;
   return contextIds
     .flatMap((contextId) => catalog.backups.list({ contextId, status: 'completed', limit: 100_000 }))
@@ -191,7 +201,7 @@ async function syncOne(
     const { level, lock, mibPerSecond, rateWindows } = record.settings;
     const lockUntil = lock === null ? null : new Date(deps.clock.now().getTime() + lock.days * DAY_MS);
     const latest = noSyncProgress();
-    return await runTask({
+    const result = await runTask({
       mirrorFile: deps.mirrorFile,
       task: {
         task: 'sync',
@@ -202,6 +212,7 @@ async function syncOne(
           lock === null || lockUntil === null ? null : { mode: lock.mode, until: lockUntil.toISOString() },
         rate: { mibPerSecond, windows: rateWindows },
         backup: ready.input(guests.socketPath),
+        damaged: deps.catalog.mirrorHealth.damaged(name),
       },
       onProgress: (progress) => {
         Object.assign(latest, progress);
@@ -209,6 +220,9 @@ async function syncOne(
       },
       signal: context.signal,
     });
+    deps.catalog.mirrorHealth.clearDamaged(name, result.added);
+    deps.catalog.mirrors.dropPruned(name, id);
+    return result;
   } finally {
     release();
   }

@@ -25,10 +25,12 @@ export async function deletePoints(
     const until = lock.until.toISOString();
     throw new SendenseError('MIRROR_LOCKED', { what: `The restore point ${name}`, until });
   }
+  // somebody who was the owner before may still be about to put a point on one of these
+  const isUploading = await hasUploads(mirror);
   const needed = await basesOfOthers(mirror, new Set(points));
   for (const name of points) {
     index.dropPoint(name);
-    if (needed.has(name)) await retire(mirror, name);
+    if (isUploading || needed.has(name)) await retire(mirror, name);
     await store.delete([layout.manifest(name)]);
   }
   return { deleted: [...points] };
@@ -37,12 +39,22 @@ export async function deletePoints(
 /** @throws MIRROR_OBJECT_DAMAGED: what cannot be read may need anything */
 async function basesOfOthers(mirror: Mirror, going: ReadonlySet<string>): Promise<Set<string>> {
   const needed = new Set<string>();
-  for (const name of await listPointNames(mirror)) {
-    if (going.has(name)) continue;
+  const look = async (name: string): Promise<void> => {
     const chain = await readChain(mirror, await readBaseManifest(mirror, name));
-    for (const base of chain.dependencies) needed.add(base);
-  }
+    for (const base of chain.dependencies) {
+      if (needed.has(base)) continue;
+      needed.add(base);
+      // one that was made anew may stand on others than when this chain was written
+      await look(base);
+    }
+  };
+  for (const name of await listPointNames(mirror)) if (!going.has(name)) await look(name);
   return needed;
+}
+
+async function hasUploads({ store }: Mirror): Promise<boolean> {
+  for await (const _ of store.list(layout.uploads)) return true;
+  return false;
 }
 
 async function retire({ store }: Mirror, name: string): Promise<void> {

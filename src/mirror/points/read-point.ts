@@ -59,6 +59,16 @@ export async function readBaseManifest(mirror: Readable, name: string): Promise<
   }
 }
 
+/** The manifest of a point that was deleted while others stood on it, as it is stored; null: there is none. */
+export async function readRetired({ store }: Pick<Mirror, 'store'>, name: string): Promise<Buffer | null> {
+  try {
+    return (await store.get(layout.retired(name))).body;
+  } catch (error) {
+    if (hasCode(error, 'MIRROR_OBJECT_MISSING')) return null;
+    throw error;
+  }
+}
+
 async function readProvenManifest(mirror: Readable, name: string, key: string): Promise<PointManifest> {
   const manifest = parseJson(key, (await mirror.store.get(key)).body, manifestDocument);
   const { mac, ...content } = manifest;
@@ -98,12 +108,17 @@ export interface OpenPoint {
 
 /**
  * A point and all it stands on, newest first.
+ * @param isRetired also when it was deleted and others stand on it
  * @throws MIRROR_OBJECT_MISSING, MIRROR_OBJECT_DAMAGED
  */
-export async function openPointChain(mirror: Readable, name: string): Promise<OpenPoint[]> {
+export async function openPointChain(
+  mirror: Readable,
+  name: string,
+  { isRetired = false } = {},
+): Promise<OpenPoint[]> {
   const opened: OpenPoint[] = [];
   for (let next: string | null = name; next !== null; ) {
-    const read = opened.length === 0 ? readManifest : readBaseManifest;
+    const read = opened.length === 0 && !isRetired ? readManifest : readBaseManifest;
     const manifest: PointManifest = await read(mirror, next);
     const chain: ChainDocument = await readChain(mirror, manifest);
     opened.push({ manifest, chain, table: await readTable(mirror, manifest) });

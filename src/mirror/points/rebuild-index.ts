@@ -4,9 +4,13 @@ import type { Mirror } from '../mirror.ts';
 import { listPointNames, readChain, readManifest, readTable } from './read-point.ts';
 
 /** Makes the index anew from all points of the bucket. What is damaged is left out: it is then uploaded again. */
-export async function rebuildIndex(mirror: Mirror, index: MirrorIndex): Promise<void> {
+export async function rebuildIndex(
+  mirror: Mirror,
+  index: MirrorIndex,
+  damaged: ReadonlySet<string>,
+): Promise<void> {
   for (const name of await listPointNames(mirror)) {
-    if (index.hasPoint(name)) continue;
+    if (index.hasPoint(name) || damaged.has(name)) continue;
     try {
       await indexPoint(mirror, index, name);
       index.addPoint(name);

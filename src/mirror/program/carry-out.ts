@@ -50,14 +50,17 @@ export async function carryOut(
   try {
     switch (task.task) {
       case 'points':
-        return await summarizePoints(mirror);
+        return await summarizePoints(mirror, task.known, mayHaveLocks(task.access));
       case 'sync':
         return await sync(mirror, task, around, requests);
       case 'serve':
         await serveMirror(mirror, task, around);
         return null;
-      case 'verify':
-        return await verifyMirror(mirror, { deepPercent: task.deepPercent, signal: around.signal });
+      case 'verify': {
+        const { access, deepPercent, run, indexFile } = task;
+        using index = indexFile === null ? null : indexOf({ access, indexFile });
+        return await verifyMirror(mirror, index, { deepPercent, run, signal: around.signal });
+      }
       case 'delete': {
         using index = indexOf(task);
         return await deletePoints(mirror, writerOf(task.access), index, task.points);
@@ -142,6 +145,10 @@ function writerOf({ applianceId, epoch, label }: MirrorAccess): MirrorWriter {
   return { applianceId, epoch };
 }
 
+/** One that is only read was never asked. */
+const mayHaveLocks = ({ epoch, place }: MirrorAccess): boolean =>
+  epoch === null || place.capabilities?.object_lock === true;
+
 const indexOf = ({ access, indexFile }: { access: MirrorAccess; indexFile: string }) =>
   new MirrorIndex(indexFile, access.mirrorId);
 
@@ -153,7 +160,8 @@ async function sync(
 ): Promise<TaskResults['sync']> {
   const writer = writerOf(task.access);
   using index = indexOf(task);
-  if (index.points().length === 0) await rebuildIndex(mirror, index);
+  const damaged = new Set(task.damaged);
+  if (index.points().length === 0) await rebuildIndex(mirror, index, damaged);
   await takeUpSessions(mirror, index, writer);
   const { retention, level, rate, backup } = task;
   Object.assign(progress, noSyncProgress());
@@ -168,6 +176,7 @@ async function sync(
       pacer: new Pacer(rate),
       progress,
       signal,
+      damaged,
     },
     backup,
   );

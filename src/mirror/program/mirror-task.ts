@@ -1,3 +1,4 @@
+import type { MirrorPoint } from '../../catalog/mirrors.ts';
 import type { KeySlot } from '../documents.ts';
 import type { NewMirror } from '../set-up.ts';
 import type { Capabilities, StorePlace } from '../store/object-store.ts';
@@ -47,7 +48,12 @@ export type MirrorTask =
       readonly wantLock: boolean;
     }
   | { readonly task: 'probe'; readonly place: StorePlace; readonly wantLock: boolean }
-  | { readonly task: 'points'; readonly access: MirrorAccess }
+  | {
+      readonly task: 'points';
+      readonly access: MirrorAccess;
+      /** Points that were seen before: of those whose manifest is the same only the lock is asked for. */
+      readonly known: readonly MirrorPoint[];
+    }
   | {
       readonly task: 'sync';
       readonly access: MirrorAccess;
@@ -56,6 +62,8 @@ export type MirrorTask =
       readonly retention: RetentionOrder | null;
       readonly rate: RateLimit;
       readonly backup: BackupInput;
+      /** Points that are not to be relied on; those of this restore point are made anew. */
+      readonly damaged: readonly string[];
     }
   | {
       readonly task: 'serve';
@@ -69,6 +77,10 @@ export type MirrorTask =
       readonly access: MirrorAccess;
       /** Of all blocks, in percent, to be read and opened; 0: only whether the objects are there. */
       readonly deepPercent: number;
+      /** How often a part of them was read before. */
+      readonly run: number;
+      /** Null: of a mirror that is only read. */
+      readonly indexFile: string | null;
     }
   | {
       readonly task: 'delete';
@@ -106,24 +118,6 @@ export type MirrorTask =
     }
   | { readonly task: 'remove-key'; readonly access: MirrorAccess; readonly slot: number };
 
-/** A restore point of one disk as `points` tells of it. */
-export interface PointSummary {
-  readonly name: string;
-  readonly backupId: string;
-  readonly diskIndex: number;
-  readonly vmName: string;
-  readonly vmUuid: string;
-  readonly createdAt: string;
-  readonly completedAt: string;
-  readonly uploadedAt: string;
-  readonly sizeBytes: number;
-  readonly dataBytes: number;
-  readonly storedBytes: number;
-  readonly members: readonly string[];
-  readonly base: string | null;
-  readonly lockedUntil: string | null;
-}
-
 export interface Opened {
   readonly mirrorId: string;
   readonly mode: 'packed' | 'plain';
@@ -139,6 +133,8 @@ export interface VerifyReport {
   readonly blocks: number;
   readonly bytes: number;
   readonly problems: readonly { readonly point: string; readonly key: string; readonly detail: string }[];
+  /** Points that need something damaged. */
+  readonly damaged: readonly string[];
 }
 
 export interface CollectReport {
@@ -154,7 +150,7 @@ export interface TaskResults {
   readonly create: Opened;
   readonly attach: Opened;
   readonly probe: Capabilities;
-  readonly points: { readonly points: readonly PointSummary[]; readonly damaged: readonly string[] };
+  readonly points: { readonly points: readonly MirrorPoint[]; readonly damaged: readonly string[] };
   readonly sync: {
     readonly added: readonly string[];
     readonly lockedUntil: string | null;

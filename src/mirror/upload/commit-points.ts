@@ -7,31 +7,61 @@ import { readManifest, sealDocuments, sealManifest } from '../points/read-point.
 import type { PreparedPoint, SyncDeps } from './sync-deps.ts';
 import type { BackupInput } from './sync-task.ts';
 
-/** Rows and chains first, then the manifests, each with one PUT that never replaces another. */
+/**
+ * Rows and chains first, then the manifests, each with one PUT that never replaces another; but for points that are
+ * damaged, which are made anew.
+ */
 export async function commitPoints(
   deps: SyncDeps,
   backup: BackupInput,
   points: readonly PreparedPoint[],
 ): Promise<void> {
-  const { mirror, retention, progress } = deps;
-  const { store } = mirror;
+  const { progress } = deps;
   const manifests = points.map((point) => manifestOf(deps, backup, point));
   for (const { disk, body, chain } of points) {
-    await store.put(layout.rows(disk.point), body, { retention });
-    await store.put(layout.chain(disk.point), chainBody(chain), { retention });
+    await putDocument(deps, disk.point, layout.rows(disk.point), body);
+    await putDocument(deps, disk.point, layout.chain(disk.point), chainBody(chain));
     progress.storedBytes += body.length;
   }
   for (const manifest of manifests) {
     if (deps.signal.aborted) throw new SendenseError('CANCELLED');
-    const body = Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`);
-    try {
-      await store.put(layout.manifest(manifest.name), body, { ifAbsent: true, retention });
-    } catch (error) {
-      // an answer that was lost makes the second try find the first one's object
-      if (!hasCode(error, 'MIRROR_CONFLICT')) throw error;
-      const found = await readManifest(mirror, manifest.name);
-      if (found.mac !== manifest.mac) throw error;
-    }
+    await putManifest(deps, manifest);
+  }
+}
+
+/**
+ * What an attempt that ended has left is replaced, but never under a manifest that stands: two appliances that have the
+ * same restore point would take each other's rows away.
+ * @throws MIRROR_CONFLICT
+ */
+async function putDocument(deps: SyncDeps, point: string, key: string, body: Buffer): Promise<void> {
+  const { mirror, retention, damaged } = deps;
+  const { store } = mirror;
+  try {
+    await store.put(key, body, { ifAbsent: true, retention });
+    return;
+  } catch (error) {
+    if (!hasCode(error, 'MIRROR_CONFLICT')) throw error;
+    const found = await store.head(key);
+    const stands = (await store.head(layout.manifest(point))) !== null;
+    if (stands && !damaged.has(point)) throw error;
+    await store.put(key, body, { ...(found ? { ifMatch: found.etag } : { ifAbsent: true }), retention });
+  }
+}
+
+/** @throws MIRROR_CONFLICT when another one stands */
+async function putManifest(deps: SyncDeps, manifest: PointManifest): Promise<void> {
+  const { mirror, retention, damaged } = deps;
+  const { store } = mirror;
+  const body = Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`);
+  const key = layout.manifest(manifest.name);
+  const found = damaged.has(manifest.name) ? await store.head(key) : null;
+  try {
+    await store.put(key, body, { ...(found ? { ifMatch: found.etag } : { ifAbsent: true }), retention });
+  } catch (error) {
+    // an answer that was lost makes the second try find the first one's object
+    if (!hasCode(error, 'MIRROR_CONFLICT')) throw error;
+    if ((await readManifest(mirror, manifest.name)).mac !== manifest.mac) throw error;
   }
 }
 

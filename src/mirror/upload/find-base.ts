@@ -17,10 +17,19 @@ export interface Base {
   readonly layersAbove: number;
 }
 
+interface FindBaseDeps {
+  readonly mirror: Mirror;
+  readonly index: MirrorIndex;
+  readonly damaged: ReadonlySet<string>;
+}
+
 /** The nearest layer below whose restore point the mirror has; null: the new point has to be whole. */
-export async function findBase(mirror: Mirror, index: MirrorIndex, disk: DiskInput): Promise<Base | null> {
+export async function findBase(
+  { mirror, index, damaged }: FindBaseDeps,
+  disk: DiskInput,
+): Promise<Base | null> {
   for (const [position, { point }] of disk.layers.entries()) {
-    if (position === 0 || !index.hasPoint(point)) continue;
+    if (position === 0 || !index.hasPoint(point) || damaged.has(point)) continue;
     // the index is a cache: somebody may have deleted it
     const [info, chain] = await Promise.all([
       mirror.store.head(layout.manifest(point)),

@@ -26,6 +26,8 @@ interface PrepareDeps {
   readonly signal: AbortSignal;
   /** Keys that may vanish at any time. */
   readonly condemned: ReadonlySet<string>;
+  /** Points that nothing new may stand on. */
+  readonly damaged: ReadonlySet<string>;
 }
 
 /** Uploads the blocks of one disk. @returns its documents, to be asked for after the uploader was flushed */
@@ -34,7 +36,7 @@ export async function preparePoint(
   disk: DiskInput,
 ): Promise<() => Promise<PreparedPoint>> {
   const { mirror } = deps;
-  const base = await findBase(mirror, deps.index, disk);
+  const base = await findBase(deps, disk);
   const layers = base?.layersAbove ?? disk.layers.length;
   const guest = new GuestBlocks(disk);
   const describe = (chain: Pick<PreparedPoint['chain'], 'packs' | 'borrowed'>) => ({
@@ -63,7 +65,7 @@ export async function preparePoint(
     {
       ...deps,
       guest,
-      isThere: (key) => there.has(key) && !deps.condemned.has(key),
+      isThere: (key) => there.has(key) && !deps.condemned.has(key) && !deps.damaged.has(disk.point),
       borrow: borrower?.borrow ?? (() => null),
     },
     disk,
@@ -84,8 +86,8 @@ async function objectsOf({ store }: Mirror, point: string): Promise<Set<string>>
 }
 
 /** For a whole point in plain mode: rows that say a block is as at the newest point that the mirror has. */
-async function borrowerFor({ mirror, index, condemned }: PrepareDeps, disk: DiskInput) {
-  const newest = disk.layers.slice(1).find(({ point }) => index.hasPoint(point));
+async function borrowerFor({ mirror, index, condemned, damaged }: PrepareDeps, disk: DiskInput) {
+  const newest = disk.layers.slice(1).find(({ point }) => index.hasPoint(point) && !damaged.has(point));
   if (!newest) return null;
   const opened = await openPointChain(mirror, newest.point);
   const names: string[] = [];

@@ -7,6 +7,7 @@ import { keepLocked } from '../retention/keep-locked.ts';
 import { commitPoints } from './commit-points.ts';
 import { PackUploader } from './pack-uploader.ts';
 import { preparePoint } from './prepare-point.ts';
+import { revivePoint } from './revive-point.ts';
 import { UploadSession } from './session.ts';
 import type { PreparedPoint, SyncDeps } from './sync-deps.ts';
 import type { BackupInput, DiskInput } from './sync-task.ts';
@@ -31,11 +32,13 @@ export async function syncBackup(deps: SyncDeps, backup: BackupInput): Promise<S
   if (!first) return { added: [], lockedUntil: null };
   await confirmOwner(deps.mirror, deps.writer);
   const session = await UploadSession.begin(deps.mirror, deps.writer, first.point);
-  for (let attempt = 1; ; attempt += 1) {
+  const gone: DiskInput[] = [];
+  for (const disk of missing) if (!(await revivePoint(deps, disk.point))) gone.push(disk);
+  for (let attempt = 1; gone.length > 0; attempt += 1) {
     // from here on the collector deletes nothing, so what is not condemned now stays
     const condemned = await readCondemned(deps.mirror.store);
     forget(deps.index, condemned);
-    const points = await prepare(deps, missing, session, condemned);
+    const points = await prepare(deps, gone, session, condemned);
     if (!(await isAllThere(deps, points))) {
       if (attempt < MAX_ATTEMPTS) continue;
       throw new SendenseError('MIRROR_CONFLICT', { key: layout.packs });
@@ -50,12 +53,17 @@ export async function syncBackup(deps: SyncDeps, backup: BackupInput): Promise<S
   return { added: missing.map(({ point }) => point), lockedUntil };
 }
 
-async function missingDisks({ mirror, index }: SyncDeps, { disks }: BackupInput): Promise<DiskInput[]> {
+/** Asks the bucket, whatever the index says: somebody may have deleted them. */
+async function missingDisks(deps: SyncDeps, { disks }: BackupInput): Promise<DiskInput[]> {
+  const { mirror, index, damaged } = deps;
   const missing: DiskInput[] = [];
   for (const disk of disks) {
-    if (index.hasPoint(disk.point)) continue;
-    if ((await mirror.store.head(layout.manifest(disk.point))) === null) missing.push(disk);
-    else index.addPoint(disk.point);
+    const isThere = (await mirror.store.head(layout.manifest(disk.point))) !== null;
+    if (isThere && !damaged.has(disk.point)) index.addPoint(disk.point);
+    else {
+      index.dropPoint(disk.point);
+      missing.push(disk);
+    }
   }
   return missing;
 }

@@ -15,6 +15,8 @@ export interface SyncDeps {
   readonly pacer: Pacer;
   readonly progress: SyncProgress;
   readonly signal: AbortSignal;
+  /** Points that nothing new may stand on. */
+  readonly damaged: ReadonlySet<string>;
 }
 
 /** A point whose blocks are in the bucket. */

@@ -4,6 +4,8 @@ export interface LayerInput {
   readonly rows: string;
   /** The restore point whose content this layer shows. */
   readonly point: string;
+  /** Serves that content. */
+  readonly exportName: string;
 }
 
 /** One disk of a restore point. */
@@ -12,8 +14,8 @@ export interface DiskInput {
   readonly diskIndex: number;
   readonly sizeBytes: number;
   readonly layers: readonly LayerInput[];
-  /** Where its content can be read; opened only when something has to be uploaded. */
-  readonly export: { readonly socketPath: string; readonly exportName: string };
+  /** Where the exports of its layers are; opened only when something has to be uploaded. */
+  readonly socketPath: string;
   readonly sidecar: Readonly<Record<string, unknown>>;
 }
 

@@ -74,7 +74,7 @@ export async function uploadRows(
     if (size <= 0) break;
     const block = row.zero
       ? null
-      : await blockOf({ ...part, size }, row.b3, part.isWhole && size === part.size);
+      : await blockOf({ ...part, size, isWhole: part.isWhole && size === part.size }, row.b3);
     pending.push({ part: { ...part, size }, block });
     progress.processedBytes += row.zero ? 0 : size;
     if (pending.length < MAX_PENDING) continue;
@@ -82,12 +82,13 @@ export async function uploadRows(
     for (const one of pending.splice(0)) await settle(one);
   }
 
-  async function blockOf({ offset, size }: VisiblePart, b3: string, isWhole: boolean) {
-    if (isWhole) {
+  async function blockOf(part: VisiblePart, b3: string) {
+    const { offset, size } = part;
+    if (part.isWhole) {
       return { b3, ...(await uploader.add(b3, size, () => guest.readProven(offset, size, b3))) };
     }
     // of a row that newer ones hide in part only the rest is kept
-    const content = await guest.read(offset, size);
+    const content = await guest.readPart(part);
     const own = blake3(content).toString('hex');
     return { b3: own, ...(await uploader.add(own, size, async () => content)) };
   }
