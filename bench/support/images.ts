@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { bytesOf } from '../../test/support/guest-disk.ts';
 
@@ -41,7 +42,7 @@ export function change(path: string, sizeMib: number, percent: number, dataMib: 
   for (let index = 0; index < count; index += 1) {
     // aligned to the 64 KiB steps: the layer's size is measured against this
     const offset = Math.floor(((index + 0.5) * sizeMib) / count) * MIB;
-    writeSync(handle, bytesOf(`change ${Math.random()}`, MIB), 0, MIB, offset);
+    writeSync(handle, randomBytes(MIB), 0, MIB, offset);
   }
   closeSync(handle);
   return count * MIB;

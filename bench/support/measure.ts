@@ -15,6 +15,8 @@ export interface Sample {
   readonly peakMib: number;
   /** Of the daemon and the program that does the work, MiB. */
   readonly ours?: number;
+  /** Of that program alone, MiB. */
+  readonly worker?: number;
 }
 
 /** One program, measured by time(1). */
@@ -35,6 +37,7 @@ export class Watch {
   readonly #start = new Map<string, number>();
   peakKib = 0;
   peakOursKib = 0;
+  #peakWorkerKib = 0;
   readonly #timer: NodeJS.Timeout;
 
   constructor(home: string) {
@@ -47,6 +50,7 @@ export class Watch {
   #look(isFirst: boolean): void {
     let all = 0;
     let ours = 0;
+    let worker = 0;
     for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
       try {
         const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
@@ -62,19 +66,26 @@ export class Watch {
         const rss = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
         all += rss;
         if (isWorker || command.includes('sendensed.js')) ours += rss;
+        if (isWorker) worker += rss;
       } catch {
         // it ended while we looked
       }
     }
     this.peakKib = Math.max(this.peakKib, all);
     this.peakOursKib = Math.max(this.peakOursKib, ours);
+    this.#peakWorkerKib = Math.max(this.#peakWorkerKib, worker);
   }
 
-  end(): { cpuSeconds: number; peakMib: number; ours: number } {
+  end(): { cpuSeconds: number; peakMib: number; ours: number; worker: number } {
     this.#look(false);
     clearInterval(this.#timer);
     const ticks = [...this.#cpu].reduce((sum, [pid, value]) => sum + value - (this.#start.get(pid) ?? 0), 0);
-    return { cpuSeconds: ticks / 100, peakMib: this.peakKib / 1024, ours: this.peakOursKib / 1024 };
+    return {
+      cpuSeconds: ticks / 100,
+      peakMib: this.peakKib / 1024,
+      ours: this.peakOursKib / 1024,
+      worker: this.#peakWorkerKib / 1024,
+    };
   }
 }
 

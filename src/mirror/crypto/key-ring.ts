@@ -74,6 +74,11 @@ export class KeyRing {
     return sealWith(this.#packKey(packId), content, `${this.#mirrorId} ${packId} ${purpose}`);
   }
 
+  /** The same, written where it will stay. @returns its length */
+  sealFrameInto(target: Buffer, at: number, packId: string, content: Buffer, purpose: string): number {
+    return sealInto(target, at, this.#packKey(packId), content, `${this.#mirrorId} ${packId} ${purpose}`);
+  }
+
   openFrame(packId: string, sealed: Buffer, purpose: string): Buffer | null {
     return openWith(this.#packKey(packId), sealed, `${this.#mirrorId} ${packId} ${purpose}`);
   }
@@ -94,9 +99,20 @@ export const digestOf = (content: Buffer): string => createHash('sha256').update
 
 /** IV, ciphertext, tag. AES-256-GCM with a random IV (NIST SP 800-38D). */
 export function sealWith(key: Buffer, content: Buffer, aad: string): Buffer {
+  const sealed = Buffer.alloc(content.length + SEAL_BYTES);
+  sealInto(sealed, 0, key, content, aad);
+  return sealed;
+}
+
+function sealInto(target: Buffer, at: number, key: Buffer, content: Buffer, aad: string): number {
   const iv = randomBytes(IV_BYTES);
   const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(aad));
-  return Buffer.concat([iv, cipher.update(content), cipher.final(), cipher.getAuthTag()]);
+  let end = at;
+  // GCM is a stream: nothing is left for `final`, which only makes the tag
+  for (const piece of [iv, cipher.update(content), cipher.final(), cipher.getAuthTag()])
+    end += piece.copy(target, end);
+  if (end - at !== content.length + SEAL_BYTES) throw new RangeError('a sealed frame does not fit');
+  return end - at;
 }
 
 /** Nothing of the content is given out before its tag was checked. */

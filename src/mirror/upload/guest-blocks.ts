@@ -21,11 +21,6 @@ export class GuestBlocks implements AsyncDisposable {
     this.#disk = disk;
   }
 
-  /** As the newest layer shows it, not proven. */
-  async read(offset: number, size: number): Promise<Buffer> {
-    return await this.#readLayer(0, offset, size);
-  }
-
   /**
    * What a row says that newer layers hide in part or not at all. The digest is of the whole row, as its own layer
    * shows it.
@@ -37,29 +32,25 @@ export class GuestBlocks implements AsyncDisposable {
     const proven =
       isLast && this.#lastRow
         ? this.#lastRow
-        : { layer, offset: row.offset, content: this.readProven(row.offset, row.size, row.b3, layer) };
+        : { layer, offset: row.offset, content: this.#readRow(layer, row) };
     this.#lastRow = proven;
     const first = offset - row.offset;
     return Buffer.from((await proven.content).subarray(first, first + size));
   }
 
   /** @throws LAYER_CORRUPT */
-  async readProven(offset: number, size: number, b3: string, layer = 0): Promise<Buffer> {
-    const content = await this.#readLayer(layer, offset, size);
-    if (blake3(content).toString('hex') !== b3) throw this.differs(offset, layer);
-    return content;
-  }
-
-  differs(offset: number, layer = 0): SendenseError {
-    return new SendenseError('LAYER_CORRUPT', {
+  async readProven(offset: number, into: Buffer, b3: string, layer = 0): Promise<void> {
+    await (await this.#connection(layer)).read(offset, into);
+    if (blake3(into).toString('hex') === b3) return;
+    throw new SendenseError('LAYER_CORRUPT', {
       layer: this.#disk.layers[layer]?.point ?? this.#disk.point,
       detail: `its content at byte ${offset} is not what its rows say`,
     });
   }
 
-  async #readLayer(layer: number, offset: number, size: number): Promise<Buffer> {
+  async #readRow(layer: number, { offset, size, b3 }: { offset: number; size: number; b3: string }) {
     const content = Buffer.allocUnsafeSlow(size);
-    await (await this.#connection(layer)).read(offset, content);
+    await this.readProven(offset, content, b3, layer);
     return content;
   }
 

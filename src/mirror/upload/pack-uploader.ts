@@ -1,14 +1,16 @@
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { MirrorIndex, NewBlock } from '../../catalog/mirror-index.ts';
+import { BLOCK_BYTES } from '../../nbd/mover/rows.ts';
 import { layout } from '../layout.ts';
 import type { Mirror } from '../mirror.ts';
-import { PackWriter, type Squeezed, squeeze } from '../packs/pack-writer.ts';
+import { PACK_BUFFER_BYTES, PackWriter, type Squeezed, squeeze } from '../packs/pack-writer.ts';
 import type { ObjectRetention } from '../store/object-store.ts';
 import type { Pacer } from '../store/pacer.ts';
+import { BufferPool } from './buffer-pool.ts';
 import type { SyncProgress } from './sync-progress.ts';
 
-/** With the one being filled and its copy on the wire this bounds the memory to about 150 MiB. */
-const PACKS_IN_FLIGHT = 3;
+/** With the one being filled this bounds the memory; more were not faster. */
+const PACKS_IN_FLIGHT = 2;
 /** Rows that are read and compressed at once; each has 1 MiB. */
 const ROWS_IN_FLIGHT = 8;
 
@@ -42,6 +44,8 @@ interface Waiting {
   readonly rawBytes: number;
   readonly id: string;
   readonly squeezed: Promise<Squeezed>;
+  /** Holds the content, and what was squeezed when that is the same. */
+  readonly buffer: Buffer;
   readonly done: (place: BlockPlace) => void;
 }
 
@@ -55,6 +59,8 @@ export class PackUploader {
   /** Blocks on their way: in the queue or in a pack that is not complete in the bucket yet. */
   readonly #fresh = new Map<string, Promise<BlockPlace>>();
   readonly #sending = new Set<Promise<void>>();
+  readonly #rowBuffers = new BufferPool(BLOCK_BYTES);
+  readonly #packBuffers = new BufferPool(PACK_BUFFER_BYTES);
   readonly #complete: string[] = [];
   #pack: PackWriter | null = null;
   #failure: unknown = null;
@@ -64,13 +70,13 @@ export class PackUploader {
   }
 
   /**
-   * @param read gives the content; called only when the mirror has not got it
+   * @param read writes the content there; called only when the mirror has not got it
    * @returns where the block will lie; known after the next `drain`
    */
   async add(
     b3: string,
     rawBytes: number,
-    read: () => Promise<Buffer>,
+    read: (into: Buffer) => Promise<void>,
   ): Promise<{ readonly place: Promise<BlockPlace> }> {
     const { mirror, index, settings, progress } = this.#deps;
     const idBytes = mirror.keys.blockId(b3, rawBytes);
@@ -87,10 +93,12 @@ export class PackUploader {
     }
     while (this.#waiting.length >= ROWS_IN_FLIGHT) await this.#takeOne();
     const { promise, resolve } = Promise.withResolvers<BlockPlace>();
-    const squeezed = read().then((content) => squeeze(content, settings.level));
+    const buffer = this.#rowBuffers.take(rawBytes);
+    const content = buffer.subarray(0, rawBytes);
+    const squeezed = read(content).then(() => squeeze(content, settings.level));
     squeezed.catch(() => undefined); // told of in its turn
     this.#fresh.set(id, promise);
-    this.#waiting.push({ b3, rawBytes, id, squeezed, done: resolve });
+    this.#waiting.push({ b3, rawBytes, id, squeezed, buffer, done: resolve });
     return { place: promise };
   }
 
@@ -128,8 +136,9 @@ export class PackUploader {
     const next = this.#waiting.shift();
     if (!next) return;
     const squeezed = await next.squeezed;
-    this.#pack ??= new PackWriter(this.#deps.mirror.keys);
+    this.#pack ??= new PackWriter(this.#deps.mirror.keys, this.#packBuffers.take());
     const place = this.#pack.add(next.b3, next.rawBytes, squeezed);
+    this.#rowBuffers.give(next.buffer);
     next.done({ packId: this.#pack.id, ...place });
     if (!this.#pack.isFull) return;
     const full = this.#pack;
@@ -154,6 +163,7 @@ export class PackUploader {
     await pacer.pace(body.length, signal);
     const { retention } = settings;
     await mirror.store.put(layout.pack(pack.id), body, { retention });
+    this.#packBuffers.give(pack.buffer);
     const blocks: NewBlock[] = pack.blocks.map(({ b3, rawBytes, at, len, codec }) => ({
       id: mirror.keys.blockId(b3, rawBytes),
       at,

@@ -85,12 +85,12 @@ export async function uploadRows(
   async function blockOf(part: VisiblePart, b3: string) {
     const { offset, size } = part;
     if (part.isWhole) {
-      return { b3, ...(await uploader.add(b3, size, () => guest.readProven(offset, size, b3))) };
+      return { b3, ...(await uploader.add(b3, size, (into) => guest.readProven(offset, into, b3))) };
     }
     // of a row that newer ones hide in part only the rest is kept
     const content = await guest.readPart(part);
     const own = blake3(content).toString('hex');
-    return { b3: own, ...(await uploader.add(own, size, async () => content)) };
+    return { b3: own, ...(await uploader.add(own, size, async (into) => void content.copy(into))) };
   }
 
   return async () => {

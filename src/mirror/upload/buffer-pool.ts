@@ -1,0 +1,22 @@
+/**
+ * Buffers of one size that are used again and again. Made anew each time they would be more work for the collector of
+ * garbage than what is done with them.
+ */
+export class BufferPool {
+  readonly #sizeBytes: number;
+  readonly #free: Buffer[] = [];
+
+  constructor(sizeBytes: number) {
+    this.#sizeBytes = sizeBytes;
+  }
+
+  /** @returns at least `sizeBytes` long; what it holds is left over from somebody else */
+  take(sizeBytes = this.#sizeBytes): Buffer {
+    if (sizeBytes > this.#sizeBytes) return Buffer.allocUnsafeSlow(sizeBytes);
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#sizeBytes);
+  }
+
+  give(buffer: Buffer): void {
+    if (buffer.length === this.#sizeBytes) this.#free.push(buffer);
+  }
+}
