@@ -154,3 +154,48 @@ it('reads each object in its turn when only a part is read each time', () => {
   expect((read[0] ?? 0) + (read[1] ?? 0)).toBe(all.result.blocks);
   expect(Math.min(...read)).toBeGreaterThan(0);
 });
+
+it('is read with a key that may only read, and nothing more', async () => {
+  const conf = join(server.folder, 'ceph.conf');
+  const made = sh(
+    ...(['radosgw-admin', '-c', conf, 'subuser', 'create', '--uid=sendense'] as const),
+    ...[
+      `--subuser=sendense:reader-${bucket}`,
+      '--access=read',
+      '--key-type=s3',
+      '--gen-access-key',
+      '--gen-secret',
+    ],
+  );
+  const user = JSON.parse(made) as { keys: { user: string; access_key: string; secret_key: string }[] };
+  const key = user.keys.find((one) => one.user.endsWith(bucket));
+  writeFileSync(at('reader'), key?.secret_key ?? '');
+  const reader = new TestAppliance();
+  try {
+    await reader.start();
+    const attach = [
+      ...[
+        'mirror',
+        'attach',
+        'packed',
+        '--endpoint',
+        server.endpoint,
+        '--bucket',
+        bucket,
+        '--prefix',
+        'packed',
+      ],
+      ...['--access-key', key?.access_key ?? '', '--secret-key-file', at('reader')],
+      ...['--passphrase-file', at('pass')],
+    ];
+    expectFailure(reader.ctl(...attach, '--take-over'), 'MIRROR_DENIED', 12);
+    expect(reader.ctl(...attach).code).toBe(0);
+    const last = points.at(-1);
+    reader.json('restore', 'disk', '--backup-id', `packed/${last?.id}`, '--output', at('read'));
+    sh('cmp', at('read'), last?.copy ?? '');
+    expectFailure(reader.ctl('mirror', 'sync', 'packed'), 'MIRROR_READ_ONLY', 13);
+  } finally {
+    await reader.dispose();
+  }
+  expect(appliance.ctl('mirror', 'verify', 'packed').code).toBe(0);
+});

@@ -21,19 +21,28 @@ export interface MirrorPrunePlan {
   readonly lastOf: readonly string[];
 }
 
-/** Decides for every restore point in a mirror, by the rules alone or those of the mirror. Changes nothing. */
-export function planMirrorPrune(deps: MirrorDeps, name: string, rules: RetentionRules): MirrorPrunePlan {
+type PlanDeps = Pick<MirrorDeps, 'catalog' | 'clock'>;
+
+/**
+ * Decides for every restore point in a mirror, by the rules alone or those of the mirror. What is pinned here stays there
+ * too; what is damaged counts as no restore point. Changes nothing.
+ */
+export function planMirrorPrune(deps: PlanDeps, name: string, rules: RetentionRules): MirrorPrunePlan {
   const record = findRecord(deps, name);
   const now = deps.clock.now();
   const byVm = Map.groupBy(mirroredBackups(deps.catalog.mirrors.points(record.name)), ({ vmName }) => vmName);
+  const damaged = new Set(deps.catalog.mirrorHealth.damaged(name));
   const lines: MirrorPruneLine[] = [];
   const lastOf: string[] = [];
   for (const [vmName, backups] of byVm) {
     const points = backups.map((backup) => ({
       id: backup.backupId,
       completedAtMs: Date.parse(backup.completedAt),
-      isGood: backup.isWhole,
-      pins: [],
+      isGood: backup.isWhole && !backup.disks.some((disk) => damaged.has(disk.name)),
+      pins: deps.catalog.pins.ofBackup(backup.backupId).map(({ reason, until }) => ({
+        reason,
+        untilMs: until === null ? null : Date.parse(until),
+      })),
     }));
     const plan = planRetention(points, rules, now.getTime());
     if (plan.deletesLastGood) lastOf.push(vmName);
