@@ -198,6 +198,8 @@ function populate(): number {
         afterCommand: null,
         allowBacking: [],
         agentId: null,
+        labels: {},
+        unprotected: null,
         createdAt: '2026-01-01T00:00:00.000Z',
         disks: [{ diskIndex: 0, key: `/srv/${nameOf(machine)}.img`, format: 'raw' as const, active: true }],
       };

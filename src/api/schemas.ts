@@ -150,6 +150,8 @@ export const vmAnswer = z.object({
   before_command: z.string().nullable(),
   after_command: z.string().nullable(),
   allow_backing: z.array(z.string()),
+  labels: z.record(z.string(), z.string()),
+  unprotected: z.string().nullable(),
   created_at: z.string(),
   disks: z.array(
     z.object({

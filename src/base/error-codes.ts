@@ -3,6 +3,7 @@ import { backupCodes } from './error-codes/backups.ts';
 import { jobCodes } from './error-codes/jobs.ts';
 import { machineCodes } from './error-codes/machines.ts';
 import { mirrorCodes } from './error-codes/mirrors.ts';
+import { policyCodes } from './error-codes/policies.ts';
 import { repositoryCodes } from './error-codes/repositories.ts';
 import { requestCodes } from './error-codes/requests.ts';
 import { restoreCodes } from './error-codes/restore.ts';
@@ -20,6 +21,7 @@ export const errorCodes = {
   ...restoreCodes,
   ...mirrorCodes,
   ...jobCodes,
+  ...policyCodes,
   ...toolCodes,
 } as const;
 

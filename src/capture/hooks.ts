@@ -8,6 +8,8 @@ interface HookRequest {
   readonly vm: string;
   readonly backupId: string;
   readonly timeoutMs: number;
+  /** Further variables of its environment. */
+  readonly env?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
 }
 
@@ -26,6 +28,7 @@ export async function runHook(request: HookRequest): Promise<void> {
         SENDENSE_VM: request.vm,
         SENDENSE_BACKUP_ID: request.backupId,
         SENDENSE_HOOK: request.hook,
+        ...request.env,
       },
       ...(request.signal === undefined ? {} : { signal: request.signal }),
     });

@@ -12,6 +12,8 @@ import { type MirrorQueries, mirrorQueries } from './mirrors.ts';
 import { type MountQueries, mountQueries } from './mounts.ts';
 import { openCatalog } from './open-catalog.ts';
 import { type PinQueries, pinQueries } from './pins.ts';
+import { type PolicyFactQueries, policyFactQueries } from './policy-facts.ts';
+import { type PolicyRunQueries, policyRunQueries } from './policy-runs.ts';
 import { type PrunePlanQueries, prunePlanQueries } from './prune-plans.ts';
 import { type RepositoryQueries, repositoryQueries } from './repositories.ts';
 import { type RepositorySizeQueries, repositorySizeQueries } from './repository-sizes.ts';
@@ -25,6 +27,8 @@ export interface Catalog extends Disposable {
   readonly backups: BackupQueries;
   readonly retired: RetiredQueries;
   readonly pins: PinQueries;
+  readonly policyFacts: PolicyFactQueries;
+  readonly policyRuns: PolicyRunQueries;
   readonly prunePlans: PrunePlanQueries;
   readonly chains: ChainQueries;
   readonly jobs: JobQueries;
@@ -48,6 +52,8 @@ export function createCatalog(file: string, clock: Clock, logger: Logger): Catal
     backups: backupQueries(db),
     retired: retiredQueries(db),
     pins: pinQueries(db),
+    policyFacts: policyFactQueries(db),
+    policyRuns: policyRunQueries(db),
     prunePlans: prunePlanQueries(db),
     chains: chainQueries(db),
     jobs: jobQueries(db),

@@ -159,6 +159,8 @@ function adoptVm(catalog: Catalog, vm: VmDocument, manifests: readonly Manifest[
       afterCommand: null,
       allowBacking: [],
       agentId: null,
+      labels: {},
+      unprotected: null,
       createdAt: manifests[0]?.created_at ?? now.toISOString(),
       disks: vm.disks.map((disk) => ({
         diskIndex: disk.disk_index,

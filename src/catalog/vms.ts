@@ -21,6 +21,10 @@ export interface Vm {
   readonly afterCommand: string | null;
   /** Folders in which a source qcow2's backing files may lie. */
   readonly allowBacking: readonly string[];
+  /** What policies choose it by. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** Why nobody is to miss its backups; null: it is to be protected. */
+  readonly unprotected: string | null;
   readonly createdAt: string;
   readonly disks: readonly VmDisk[];
 }
@@ -35,6 +39,8 @@ interface VmRow {
   before_command: string | null;
   after_command: string | null;
   allow_backing: string;
+  labels: string;
+  unprotected: string | null;
   created_at: string;
 }
 
@@ -62,6 +68,8 @@ export function vmQueries(db: Db) {
     beforeCommand: row.before_command,
     afterCommand: row.after_command,
     allowBacking: JSON.parse(row.allow_backing) as string[],
+    labels: JSON.parse(row.labels) as Record<string, string>,
+    unprotected: row.unprotected,
     createdAt: row.created_at,
     disks: disks.map((disk) => ({
       diskIndex: disk.disk_index,
@@ -75,10 +83,10 @@ export function vmQueries(db: Db) {
   const byUuid = db.prepare<[string], VmRow>('SELECT * FROM vm_contexts WHERE vm_uuid = ?');
   const all = db.prepare<[], VmRow>('SELECT * FROM vm_contexts ORDER BY vm_name');
   const upsert = db.prepare(
-    `INSERT INTO vm_contexts (context_id, vm_uuid, vm_name, source, registered, before_command, after_command, allow_backing, agent_id, created_at, updated_at)
-     VALUES (@contextId, @vmUuid, @name, @source, @registered, @beforeCommand, @afterCommand, @allowBacking, @agentId, @createdAt, @now)
+    `INSERT INTO vm_contexts (context_id, vm_uuid, vm_name, source, registered, before_command, after_command, allow_backing, agent_id, labels, unprotected, created_at, updated_at)
+     VALUES (@contextId, @vmUuid, @name, @source, @registered, @beforeCommand, @afterCommand, @allowBacking, @agentId, @labels, @unprotected, @createdAt, @now)
      ON CONFLICT (context_id) DO UPDATE SET source = @source, registered = @registered, before_command = @beforeCommand, after_command = @afterCommand,
-       allow_backing = @allowBacking, agent_id = @agentId, updated_at = @now`,
+       allow_backing = @allowBacking, agent_id = @agentId, labels = @labels, unprotected = @unprotected, updated_at = @now`,
   );
   const upsertDisk = db.prepare(
     `INSERT INTO vm_disks (context_id, disk_index, disk_key, format, active) VALUES (@contextId, @diskIndex, @key, @format, @active)
@@ -109,6 +117,7 @@ export function vmQueries(db: Db) {
         source: JSON.stringify(vm.source),
         registered: vm.registered ? 1 : 0,
         allowBacking: JSON.stringify(vm.allowBacking),
+        labels: JSON.stringify(vm.labels),
         now: now.toISOString(),
       });
       for (const disk of vm.disks)

@@ -7,6 +7,7 @@ import { completionCommand } from './completion.ts';
 import { doctorCommand } from './doctor.ts';
 import { jobCommands } from './job.ts';
 import { mirrorCommands } from './mirror/mirror.ts';
+import { policyCommands } from './policy/policy.ts';
 import { repositoryCommands } from './repository/repository.ts';
 import { bootTestCommands } from './restore/boot-test.ts';
 import { liveCommands } from './restore/live.ts';
@@ -39,6 +40,7 @@ export function createProgram(version: string): Command {
   pruneCommands(program);
   repositoryCommands(program);
   mirrorCommands(program);
+  policyCommands(program);
   systemCommands(program);
   doctorCommand(program);
   completionCommand(program);

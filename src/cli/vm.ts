@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
 import { type Format, print, printDone } from './output.ts';
+import { collectLabels } from './policy/policy-options.ts';
 import { discoverCommand, type LibvirtOptions, libvirtPart, withLibvirtOptions } from './vm-libvirt.ts';
 
 interface VmView {
@@ -10,6 +11,8 @@ interface VmView {
   readonly registered: boolean;
   readonly source: { readonly kind: string; readonly uri?: string; readonly domain?: string };
   readonly agent: string | null;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly unprotected: string | null;
   readonly disks: readonly { disk_id: number; path: string; format: string; active: boolean }[];
 }
 
@@ -21,6 +24,13 @@ export function parseDisk(text: string): { path: string; format?: string } {
   return match ? { path: resolve(match[1] ?? ''), format: match[2] ?? '' } : { path: resolve(text) };
 }
 
+/** `tier=gold`, and why it is left out when it is. */
+const labelsOf = ({ labels, unprotected }: VmView): string =>
+  [
+    ...Object.entries(labels).map(([key, value]) => `${key}=${value}`),
+    ...(unprotected === null ? [] : [`(unprotected: ${unprotected})`]),
+  ].join(' ');
+
 const show = (format: Format, document: unknown, vms: readonly VmView[]) =>
   print(
     format,
@@ -30,6 +40,7 @@ const show = (format: Format, document: unknown, vms: readonly VmView[]) =>
       { title: 'NAME', value: (vm) => vm.name },
       { title: 'STATE', value: (vm) => (vm.registered ? 'registered' : 'backups only') },
       { title: 'AGENT', value: (vm) => vm.agent ?? '' },
+      { title: 'LABELS', value: labelsOf },
       {
         title: 'SOURCE',
         value: ({ source }) => (source.kind === 'image' ? 'image' : `${source.uri} ${source.domain}`),
@@ -54,6 +65,15 @@ interface ChangeOptions extends LibvirtOptions {
   after?: string;
   allowBacking?: string[];
   agent?: string;
+  label?: Record<string, string>;
+  removeLabel?: string[];
+  unprotected?: string;
+  protected?: boolean;
+}
+
+function labelChange({ label, removeLabel = [] }: ChangeOptions): Record<string, string | null> | undefined {
+  if (label === undefined && removeLabel.length === 0) return undefined;
+  return { ...Object.fromEntries(removeLabel.map((key) => [key, null])), ...label };
 }
 
 export function vmCommands(program: Command): void {
@@ -72,6 +92,8 @@ export function vmCommands(program: Command): void {
       collect,
       [],
     )
+    .option('--label <key=value>', 'what policies choose it by; repeatable', collectLabels)
+    .option('--unprotected <reason>', 'it needs no backups, and why')
     .action(async (name: string, options: ChangeOptions, command: Command) => {
       if ((options.disk ?? []).length === 0 && options.libvirt === undefined)
         command.error(
@@ -86,6 +108,8 @@ export function vmCommands(program: Command): void {
         before: options.before,
         after: options.after,
         allow_backing: (options.allowBacking ?? []).map((folder) => resolve(folder)),
+        labels: options.label,
+        unprotected: options.unprotected,
       });
       show(format, added, [added]);
     });
@@ -111,6 +135,10 @@ export function vmCommands(program: Command): void {
     .option('--before <command>', 'command before the backup; "" removes it')
     .option('--after <command>', 'command after the backup; "" removes it')
     .option('--allow-backing <dir>', 'folders for backing files, replacing the earlier ones', collect)
+    .option('--label <key=value>', 'set a label; repeatable', collectLabels)
+    .option('--remove-label <key>', 'take a label away; repeatable', collect, [])
+    .option('--unprotected <reason>', 'it needs no backups, and why; `status` then does not complain')
+    .option('--protected', 'it is to be backed up again')
     .action(async (name: string, options: ChangeOptions, command: Command) => {
       const { client, format } = contextOf(command);
       const orNull = (text: string | undefined) => (text === '' ? null : text);
@@ -120,6 +148,8 @@ export function vmCommands(program: Command): void {
         before: orNull(options.before),
         after: orNull(options.after),
         allow_backing: options.allowBacking,
+        labels: labelChange(options),
+        unprotected: options.protected ? null : options.unprotected,
         libvirt: libvirtPart(options),
       });
       show(format, changed, [changed]);

@@ -13,6 +13,7 @@ import { foundDisks, machineRef } from './backup/machine-ref.ts';
 import { findVm } from './find-backup.ts';
 import type { Repositories } from './repository/repositories.ts';
 import type { ResourceLocks } from './resource-locks.ts';
+import { withLabels } from './with-labels.ts';
 
 export interface VmDeps {
   readonly catalog: Catalog;
@@ -52,6 +53,10 @@ export interface VmChange {
   readonly before?: string | null | undefined;
   readonly after?: string | null | undefined;
   readonly allowBacking?: readonly string[] | undefined;
+  /** Labels to set; null takes one away. Others stay. */
+  readonly labels?: Readonly<Record<string, string | null>> | undefined;
+  /** Why it is left without backups; null: it is to be protected. */
+  readonly unprotected?: string | null | undefined;
   /** For a machine of a libvirt, instead of disks. */
   readonly libvirt?: Partial<Omit<LibvirtReference, 'kind'>> | undefined;
 }
@@ -76,6 +81,8 @@ export async function addVm(deps: VmDeps, name: string, change: VmChange): Promi
     beforeCommand: null,
     afterCommand: null,
     allowBacking: [],
+    labels: {},
+    unprotected: null,
     agentId,
     createdAt: now.toISOString(),
     disks: [],
@@ -161,6 +168,8 @@ async function applyChange(deps: VmDeps, before: Vm, change: VmChange): Promise<
     ...vm,
     disks,
     allowBacking,
+    labels: withLabels(vm.labels, change.labels ?? {}),
+    unprotected: change.unprotected === undefined ? vm.unprotected : change.unprotected,
     beforeCommand: change.before === undefined ? vm.beforeCommand : change.before,
     afterCommand: change.after === undefined ? vm.afterCommand : change.after,
   };

@@ -12,8 +12,10 @@ import { libvirtRestoreRoutes } from '../api/routes/libvirt-restore-routes.ts';
 import { liveRoutes } from '../api/routes/live-routes.ts';
 import { mirrorRoutes } from '../api/routes/mirror-routes.ts';
 import { mirrorWorkRoutes } from '../api/routes/mirror-work-routes.ts';
+import { policyRoutes } from '../api/routes/policy-routes.ts';
 import { repositoryRoutes } from '../api/routes/repository-routes.ts';
 import { restoreRoutes } from '../api/routes/restore-routes.ts';
+import { scheduleRoutes } from '../api/routes/schedule-routes.ts';
 import { type Health, systemRoutes } from '../api/routes/system-routes.ts';
 import { verifyRoutes } from '../api/routes/verify-routes.ts';
 import { vmRoutes } from '../api/routes/vm-routes.ts';
@@ -49,6 +51,7 @@ import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
 import { wireLive } from './wire-live.ts';
 import { wireMirrors } from './wire-mirrors.ts';
 import { wireMounts } from './wire-mounts.ts';
+import { wirePolicies } from './wire-policies.ts';
 import { libvirtSettings, wireSources } from './wire-sources.ts';
 import { wireTools } from './wire-tools.ts';
 
@@ -217,6 +220,13 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     segmentBytes: config.restore.segment_mib * 1024 ** 2,
   };
   const restore = { catalog, repositories, locks, engine, mirrors, ownFolders, restoreTools };
+  const startBackups = { backup, engine, locks, repositories, chainsChanged, backupMade };
+  const policies = wirePolicies({
+    ...{ catalog, clock, config, engine, logger, paths, repositories, mirrors, verify },
+    backups: startBackups,
+    prune: routeDeps,
+    bootTests: { ...restore, clock, boots },
+  });
   const app = createServer({ logger, clock, idempotency: catalog.idempotency, version: deps.version }, [
     ...backupRoutes({ backup, catalog, clock, engine, locks, repositories, chainsChanged, backupMade }),
     ...chainRoutes(routeDeps),
@@ -232,6 +242,8 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     ...bootTestRoutes({ ...restore, clock, boots }),
     ...repositoryRoutes({ ...space, engine, repositories, locks }),
     ...verifyRoutes(verify),
+    ...policyRoutes(policies.routeDeps),
+    ...scheduleRoutes(policies.routeDeps),
     ...mirrorRoutes(mirrors),
     ...mirrorWorkRoutes({ ...mirrors, chainsChanged, reserveBytes: config.repository.reserve_bytes }),
     ...systemRoutes({ catalog, loaded, health, examine: () => examine(doctor) }),
@@ -246,13 +258,13 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     message: `sendensed ${deps.version} serves ${paths.home}.`,
     data: { pid: process.pid },
   });
-  const startBackups = { backup, engine, locks, repositories, chainsChanged, backupMade };
   for (const { job, resumption } of resumable) {
     await resumeBackup(startBackups, job, resumption).catch(async (error: unknown) => {
       logger.error({ job: job.id, error: messageOf(error) }, 'a backup cannot be gone on with');
       await giveUpBackup(recovery, job);
     });
   }
+  policies.start();
   scrub.start();
 
   void keeper.lookAtAll();
@@ -271,6 +283,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const stop = async () => {
     server.close();
     await watch[Symbol.asyncDispose]();
+    policies.close();
     keeper.close();
     agents.isStopping();
     await Promise.all([engine.close(), scrub.stop()]);

@@ -25,6 +25,24 @@ const pinAnswer = z.object({
   until: z.string().nullable(),
   created_at: z.string(),
 });
+/** What happens to the points of one machine. */
+export const prunePointAnswer = z.object({
+  vm_name: z.string(),
+  repository: z.string(),
+  deletes_last_good: z.boolean(),
+  points: z.array(
+    z.looseObject({
+      backup_id: z.string(),
+      completed_at: z.string(),
+      action: z.enum(['keep', 'delete']),
+      reason: z.string(),
+      bytes: z.number(),
+      freed_bytes: z.number(),
+      merged_bytes: z.number(),
+      chain: z.array(z.string()),
+    }),
+  ),
+});
 const planAnswer = z.object({
   plan_id: z.string(),
   rules: z.string(),
@@ -32,28 +50,9 @@ const planAnswer = z.object({
   keeps: z.number(),
   freed_bytes: z.number(),
   merged_bytes: z.number(),
-  machines: z.array(
-    z.object({
-      vm_name: z.string(),
-      repository: z.string(),
-      deletes_last_good: z.boolean(),
-      points: z.array(
-        z.looseObject({
-          backup_id: z.string(),
-          completed_at: z.string(),
-          action: z.enum(['keep', 'delete']),
-          reason: z.string(),
-          bytes: z.number(),
-          freed_bytes: z.number(),
-          merged_bytes: z.number(),
-          chain: z.array(z.string()),
-        }),
-      ),
-    }),
-  ),
+  machines: z.array(prunePointAnswer),
 });
-
-const machineView = ({ vm, repository, points, deletesLastGood }: MachinePlan) => ({
+export const prunePointsView = ({ vm, repository, points, deletesLastGood }: MachinePlan) => ({
   vmName: vm.name,
   repository: repository.name,
   deletesLastGood,
@@ -70,7 +69,7 @@ function planView(planId: string, machines: readonly MachinePlan[], rules: strin
     keeps: points.length - doomed.length,
     freedBytes: doomed.reduce((sum, point) => sum + point.freedBytes, 0),
     mergedBytes: doomed.reduce((sum, point) => sum + point.mergedBytes, 0),
-    machines: machines.map(machineView),
+    machines: machines.map(prunePointsView),
   };
 }
 

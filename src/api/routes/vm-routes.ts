@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Vm } from '../../catalog/vms.ts';
 import { findVm } from '../../jobs/find-backup.ts';
 import { addVm, changeVm, discoverVms, removeVm, type VmDeps } from '../../jobs/manage-vms.ts';
+import { labelKey, labelValue } from '../../policy/definition/policy.ts';
 import { defineRoute, type Route } from '../route.ts';
 import { flag, foundMachine, libvirtReference, path, vmAnswer, vmName } from '../schemas.ts';
 import { vmView } from '../views.ts';
@@ -9,6 +10,7 @@ import { vmView } from '../views.ts';
 const tag = 'vms';
 const disk = z.strictObject({ path, format: z.enum(['raw', 'qcow2']).optional() });
 const command = z.string().min(1).max(4096);
+const unprotected = z.string().min(1).max(500);
 const vmParams = z.object({ vm_name: vmName });
 
 /** What is absent stays as it is. */
@@ -42,6 +44,10 @@ export function vmRoutes(deps: VmDeps): Route[] {
         before: command.optional(),
         after: command.optional(),
         allow_backing: z.array(path).max(64).default([]),
+        labels: z.record(labelKey, labelValue).optional(),
+        unprotected: unprotected
+          .optional()
+          .meta({ description: 'Why it needs no backups; coverage then does not complain' }),
       }),
       handle: async ({ body }) =>
         view(
@@ -51,6 +57,8 @@ export function vmRoutes(deps: VmDeps): Route[] {
             before: body.before,
             after: body.after,
             allowBacking: body.allow_backing,
+            labels: body.labels,
+            unprotected: body.unprotected,
             libvirt: referenceOf(body.libvirt),
           }),
         ),
@@ -94,6 +102,11 @@ export function vmRoutes(deps: VmDeps): Route[] {
         before: command.nullable().optional(),
         after: command.nullable().optional(),
         allow_backing: z.array(path).max(64).optional(),
+        labels: z
+          .record(labelKey, labelValue.nullable())
+          .optional()
+          .meta({ description: 'Labels to set; null takes one away, others stay' }),
+        unprotected: unprotected.nullable().optional(),
         libvirt: libvirtReference.optional(),
       }),
       handle: async ({ params, body }) =>
@@ -104,6 +117,8 @@ export function vmRoutes(deps: VmDeps): Route[] {
             before: body.before,
             after: body.after,
             allowBacking: body.allow_backing,
+            labels: body.labels,
+            unprotected: body.unprotected,
             libvirt: referenceOf(body.libvirt),
           }),
         ),

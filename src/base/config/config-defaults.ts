@@ -76,6 +76,14 @@ export const configDefaults = {
     /** What a busy guest overwrites in some minutes. */
     scratch_mib: 1024,
   },
+  policies: {
+    /** Two streams keep one disk busy; more make each of them slower. */
+    max_per_repository: 2,
+    /** A host that serves its guests must not be read by more than this. */
+    max_per_source: 2,
+    /** Long enough to see what happened in the last quarter. */
+    keep_runs_days: 90,
+  },
   boot_test: {
     /** Each takes its memory and, without KVM, whole cores; more of them wait for their turn. */
     max: 2,

@@ -95,6 +95,13 @@ export const configSchema = z.strictObject({
       scratch_mib: z.number().int().min(1).max(1_048_576).default(d.libvirt.scratch_mib),
     })
     .prefault({}),
+  policies: z
+    .strictObject({
+      max_per_repository: z.number().int().min(1).max(64).default(d.policies.max_per_repository),
+      max_per_source: z.number().int().min(1).max(64).default(d.policies.max_per_source),
+      keep_runs_days: z.number().int().min(1).max(3650).default(d.policies.keep_runs_days),
+    })
+    .prefault({}),
   boot_test: z
     .strictObject({
       max: z.number().int().min(1).max(64).default(d.boot_test.max),

@@ -4,6 +4,7 @@ import { backupTypes, diskNumber, jobStatuses } from '../choices.ts';
 import { query } from '../client.ts';
 import { contextOf } from '../context.ts';
 import { type Column, print, printable, say } from '../output.ts';
+import { runPolicy } from '../policy/run.ts';
 import { waitForJob } from '../wait-for-job.ts';
 import { consolidateCommand } from './consolidate.ts';
 import { copyCommand } from './copy.ts';
@@ -131,6 +132,14 @@ export function backupCommands(program: Command): Command {
         );
       },
     );
+  backup
+    .command('now')
+    .description('back up all machines of a policy; exit code 3 with --wait when it is done in part')
+    .requiredOption('--policy <name>', 'the policy')
+    .option('--wait', 'wait for its end')
+    .action(async (options: { policy: string; wait?: boolean }, command: Command) => {
+      await runPolicy(contextOf(command), options.policy, { ...options, kind: 'backup' });
+    });
   backup
     .command('list')
     .description('backups, newest first')

@@ -31,9 +31,12 @@ interface PlanView {
   }[];
 }
 
-interface PlanOptions {
+interface PlanOptions extends RuleOptions {
   readonly vm?: string;
   readonly repository?: string;
+}
+
+export interface RuleOptions {
   readonly timeZone?: string;
   readonly keepLast?: number;
   readonly keepWithin?: string;
@@ -53,7 +56,7 @@ function countOrDuration(text: string): number | string {
 }
 
 /** Undefined when no rule was named: the configured ones hold then. */
-export function rulesOf(options: PlanOptions): Record<string, unknown> | undefined {
+export function rulesOf(options: RuleOptions): Record<string, unknown> | undefined {
   const { keepLast, keepWithin, hourly, daily, weekly, monthly, yearly, timeZone } = options;
   const rules = { keep_last: keepLast, keep_within: keepWithin, hourly, daily, weekly, monthly, yearly };
   const named = Object.entries(rules).filter(([, value]) => value !== undefined);
@@ -89,13 +92,9 @@ function showPlan(plan: PlanView, format: ReturnType<typeof contextOf>['format']
   );
 }
 
-export function pruneCommands(program: Command): void {
-  const prune = program.command('prune').description('delete restore points that no retention rule keeps');
-  prune
-    .command('plan')
-    .description('say for every restore point whether it stays and why; deletes nothing')
-    .option('--vm <name>', 'only this machine')
-    .option('--repository <name>', 'only there')
+/** Retention rules as options. */
+export const withRuleOptions = (command: Command): Command =>
+  command
     .option('--keep-last <n>', 'keep the newest n', wholeNumber)
     .option('--keep-within <time>', 'keep everything of this time, as in 14d')
     .option(
@@ -107,29 +106,38 @@ export function pruneCommands(program: Command): void {
     .option('--weekly <n|time>', 'the same for weeks', countOrDuration)
     .option('--monthly <n|time>', 'the same for months', countOrDuration)
     .option('--yearly <n|time>', 'the same for years', countOrDuration)
-    .option('--time-zone <zone>', 'in which days are counted, as in Europe/Berlin')
-    .action(async (options: PlanOptions, command: Command) => {
-      const { client, format } = contextOf(command);
-      const rules = rulesOf(options);
-      const plan = await client.call<PlanView>('POST', '/prune/plan', {
-        ...(options.vm === undefined ? {} : { vm_name: options.vm }),
-        ...(options.repository === undefined ? {} : { repository: options.repository }),
-        ...(rules === undefined ? {} : { rules }),
-      });
-      showPlan(plan, format);
-      say(`The rule set ${plan.rules}.`);
-      if (plan.deletes === 0) {
-        say('Nothing to delete.');
-        return;
-      }
-      const emptied = plan.machines.filter((machine) => machine.deletes_last_good);
-      for (const machine of emptied)
-        say(`warning: "${machine.vm_name}" would lose its last good restore point; that needs --force.`);
-      say(`${plan.deletes} to delete, ${plan.keeps} to keep; frees ${freedText(plan) || 'nothing at once'}.`);
-      say(
-        `Carry it out with: sendense-ctl prune apply --plan ${plan.plan_id}${emptied.length > 0 ? ' --force' : ''}`,
-      );
+    .option('--time-zone <zone>', 'in which days are counted, as in Europe/Berlin');
+
+export function pruneCommands(program: Command): void {
+  const prune = program.command('prune').description('delete restore points that no retention rule keeps');
+  withRuleOptions(
+    prune
+      .command('plan')
+      .description('say for every restore point whether it stays and why; deletes nothing')
+      .option('--vm <name>', 'only this machine')
+      .option('--repository <name>', 'only there'),
+  ).action(async (options: PlanOptions, command: Command) => {
+    const { client, format } = contextOf(command);
+    const rules = rulesOf(options);
+    const plan = await client.call<PlanView>('POST', '/prune/plan', {
+      ...(options.vm === undefined ? {} : { vm_name: options.vm }),
+      ...(options.repository === undefined ? {} : { repository: options.repository }),
+      ...(rules === undefined ? {} : { rules }),
     });
+    showPlan(plan, format);
+    say(`The rule set ${plan.rules}.`);
+    if (plan.deletes === 0) {
+      say('Nothing to delete.');
+      return;
+    }
+    const emptied = plan.machines.filter((machine) => machine.deletes_last_good);
+    for (const machine of emptied)
+      say(`warning: "${machine.vm_name}" would lose its last good restore point; that needs --force.`);
+    say(`${plan.deletes} to delete, ${plan.keeps} to keep; frees ${freedText(plan) || 'nothing at once'}.`);
+    say(
+      `Carry it out with: sendense-ctl prune apply --plan ${plan.plan_id}${emptied.length > 0 ? ' --force' : ''}`,
+    );
+  });
   prune
     .command('apply')
     .description('do exactly what a plan showed; refused when restore points have changed since')

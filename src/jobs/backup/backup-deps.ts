@@ -29,6 +29,8 @@ export interface BackupRequest {
   readonly repository: Repository;
   readonly type: LayerType;
   readonly createdAt: Date;
+  /** Limit of what this host writes; null: none. */
+  readonly mibPerSecond: number | null;
   /** Keeps a restore point from being deleted while a layer is built above it. Given back when the job ends. @throws BACKUP_BUSY */
   readonly holdBackup: (backupId: string) => void;
 }

@@ -17,6 +17,8 @@ export interface CarryOrder {
   readonly files: LayerFiles;
   /** For the name of the export; another one for each layer. */
   readonly exportTime: Date;
+  /** Limit of what goes to the layer; 0: none. */
+  readonly bytesPerSecond: number;
   readonly onProgress: (progress: MoveProgress) => void;
 }
 

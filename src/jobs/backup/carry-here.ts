@@ -46,6 +46,9 @@ export function carryHere(deps: CarryHereDeps): Carrier {
           writtenFile: files.written,
         },
         onProgress: order.onProgress,
+        onLimiter: (setLimit) => {
+          if (order.bytesPerSecond > 0) setLimit(order.bytesPerSecond);
+        },
         signal: context.signal,
       });
       if (moved.reconnects > 0)

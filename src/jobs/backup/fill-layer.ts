@@ -20,6 +20,8 @@ export interface FillRequest {
   readonly source: ReadableDisk;
   readonly plan: DiskPlan;
   readonly startedAt: Date;
+  /** Limit of what goes to the layer; 0: none. */
+  readonly bytesPerSecond: number;
   /** A layer that an earlier daemon began to fill with just this; null: a new one. */
   readonly begunLayer: string | null;
   readonly isSuspending: () => boolean;
@@ -108,6 +110,7 @@ async function fill(
   const carried = await deps.carry(
     {
       ...{ contextId: request.contextId, diskIndex, machine: request.machine, disk, plan, layer, files },
+      bytesPerSecond: request.bytesPerSecond,
       ...{ source: request.source, onProgress: request.onProgress },
       exportTime: exportTime(layer),
     },

@@ -28,6 +28,7 @@ export interface StartBackupDeps {
 
 /**
  * Starts the backup of a machine and returns at once.
+ * @param mibPerSecond limit of what is written; null: none. Machines of agents have the limits of their agent
  * @throws VM_UNKNOWN, VM_NOT_REGISTERED, REPOSITORY_UNKNOWN, VM_BUSY, DISK_BUSY
  */
 export async function startBackup(
@@ -35,6 +36,7 @@ export async function startBackup(
   vmName: string,
   type: LayerType,
   repositoryName: string,
+  mibPerSecond: number | null = null,
 ): Promise<Job> {
   const { catalog, clock } = deps.backup;
   const vm = findVm(catalog, vmName);
@@ -43,7 +45,8 @@ export async function startBackup(
   // looked up and locked without a pause, so that it cannot be removed in between
   const repository = deps.repositories.byName(repositoryName);
   const createdAt = clock.now();
-  return submit(deps, { vm, type, repository, paths, createdAt, jobId: deps.engine.newId(), earlier: null });
+  const jobId = deps.engine.newId();
+  return submit(deps, { vm, type, repository, paths, createdAt, jobId, mibPerSecond, earlier: null });
 }
 
 /**
@@ -57,7 +60,7 @@ export async function resumeBackup(deps: StartBackupDeps, job: Job, resumption: 
   const paths = await placesOf(vm);
   const repository = deps.repositories.byName(String(job.request['repository']));
   const createdAt = new Date(record.createdAt);
-  const order = { vm, type: record.type, repository, paths, createdAt, jobId: job.id };
+  const order = { vm, type: record.type, repository, paths, createdAt, jobId: job.id, mibPerSecond: null };
   return submit(deps, { ...order, earlier: { job, record, resumption } });
 }
 
@@ -69,6 +72,7 @@ interface Submission {
   readonly paths: readonly string[];
   readonly createdAt: Date;
   readonly jobId: string;
+  readonly mibPerSecond: number | null;
   readonly earlier: { readonly job: Job; readonly record: Backup; readonly resumption: Resumption } | null;
 }
 
@@ -151,7 +155,8 @@ function submit(deps: StartBackupDeps, submission: Submission): Job {
           held.push(await deps.locks.acquireSoon(jobId, [chainShared(repository, vm)], context));
         }
         catalog.backups.save({ ...record, status: 'running', startedAt: clock.now().toISOString() });
-        const request = { backupId, vm, repository, type, createdAt, holdBackup };
+        const { mibPerSecond } = submission;
+        const request = { backupId, vm, repository, type, createdAt, mibPerSecond, holdBackup };
         await runBackup(deps.backup, request, context, earlier?.resumption ?? null);
       },
       ended: (job) => {

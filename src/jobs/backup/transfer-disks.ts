@@ -71,6 +71,7 @@ export async function transferDisks(
           begunLayer: layer,
           isSuspending: () => isSuspending(context, request.vm),
           startedAt: request.createdAt,
+          bytesPerSecond: (request.mibPerSecond ?? 0) * 1024 ** 2,
           onProgress: (moved) => {
             progress.update(moved);
             context.setProgress(progress.report(Date.now()));

@@ -24,6 +24,8 @@ it('refuses a backup that was pinned while it waited for a merge to give way', a
       afterCommand: null,
       allowBacking: [],
       agentId: null,
+      labels: {},
+      unprotected: null,
       createdAt: now.toISOString(),
       disks: [],
     },

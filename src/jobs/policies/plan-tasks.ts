@@ -1,0 +1,71 @@
+import type { RunTask } from '../../catalog/policy-runs.ts';
+import type { Vm } from '../../catalog/vms.ts';
+import type { Policy, PolicyKind } from '../../policy/definition/policy.ts';
+import { selects } from '../../policy/definition/select-machines.ts';
+import { pickForVerify } from '../../policy/schedules/pick-verify.ts';
+import type { RunLimits, RunnerDeps } from './runner-deps.ts';
+import type { QueuedTask } from './task-queue.ts';
+
+type PlanDeps = Pick<RunnerDeps, 'catalog' | 'repositories'>;
+type PlannedTask = Pick<RunTask, 'contextId' | 'vmName' | 'target'>;
+
+/** Registered machines that the policy means, by name. */
+export function machinesOf({ catalog }: Pick<RunnerDeps, 'catalog'>, policy: Policy): Vm[] {
+  const isMeant = selects(policy.machines);
+  return catalog.vms.all().filter((vm) => vm.registered && vm.unprotected === null && isMeant(vm));
+}
+
+/**
+ * The parts of a run: mostly one for each machine, for mirrors one for each of them, for verification one for each
+ * restore point that is looked at this time.
+ * @throws REPOSITORY_UNKNOWN
+ */
+export function planTasks(deps: PlanDeps, policy: Policy, kind: PolicyKind): PlannedTask[] {
+  const { catalog, repositories } = deps;
+  const tasks: PlannedTask[] = [];
+  const repositoryId = repositories.idOf(policy.repository);
+  for (const { contextId, name: vmName } of machinesOf(deps, policy)) {
+    const add = (targets: readonly string[]) => {
+      for (const target of targets) tasks.push({ contextId, vmName, target });
+    };
+    if (kind === 'mirror') add(policy.mirrors);
+    else if (kind === 'verify') {
+      const points = catalog.policyFacts.verifiable(contextId, repositoryId);
+      add(pickForVerify(points, policy.verify?.percent ?? 100).map(({ id }) => id));
+    } else add(['']);
+  }
+  return tasks;
+}
+
+/** What the machine's jobs of this kind have to share with others. Of one machine there is never a second of a kind. */
+export function limitsOf(
+  limits: RunLimits,
+  policy: Policy,
+  kind: PolicyKind,
+  { contextId, target }: PlannedTask,
+  vm: Vm | null,
+): QueuedTask['limits'] {
+  const alone = { key: `${kind} of ${contextId}`, max: 1 };
+  switch (kind) {
+    case 'backup':
+      return [
+        alone,
+        { key: 'backups', max: limits.backups },
+        { key: `repository ${policy.repository}`, max: limits.perRepository },
+        { key: `source ${sourceOf(vm)}`, max: limits.perSource },
+      ];
+    case 'mirror':
+      return [alone, { key: `mirror ${target}`, max: 1 }];
+    case 'boot-test':
+      return [alone, { key: kind, max: limits.bootTests }];
+    default:
+      return [alone, { key: kind, max: 1 }];
+  }
+}
+
+/** Machines with the same source read from the same disks and through the same line. */
+function sourceOf(vm: Vm | null): string {
+  if (vm === null) return 'unknown';
+  if (vm.agentId !== null) return `agent ${vm.agentId}`;
+  return vm.source.kind === 'libvirt' ? `libvirt ${vm.source.uri}` : 'this host';
+}

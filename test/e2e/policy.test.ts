@@ -1,0 +1,200 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { TestAppliance } from '../support/appliance.ts';
+import { expectFailure, Operator, until } from '../support/operator.ts';
+import { RandomDisk } from '../support/random-disk.ts';
+
+interface ShownRun {
+  run_id: number;
+  kind: string;
+  started_by: string;
+  outcome: string | null;
+  due_at: string;
+  counts: Record<string, number>;
+  tasks?: { vm_name: string; status: string; job_id: string | null; detail: string }[];
+}
+
+let work: string;
+let appliance: TestAppliance;
+let operator: Operator;
+const disks = new Map<string, RandomDisk>();
+
+beforeAll(async () => {
+  work = mkdtempSync(join(tmpdir(), 'sd-policy-'));
+  appliance = new TestAppliance();
+  operator = new Operator(appliance);
+  await appliance.start(['exports.backend=storage-daemon']);
+  for (const [name, label] of [
+    ['web1', 'tier=gold'],
+    ['web2', 'tier=gold'],
+    ['db1', 'tier=silver'],
+  ] as const) {
+    const disk = new RandomDisk(join(work, name), 8);
+    disk.write(2);
+    disks.set(name, disk);
+    appliance.json('vm', 'add', name, '--disk', disk.path, '--label', label);
+  }
+});
+afterAll(async () => {
+  await appliance.dispose();
+  rmSync(work, { recursive: true, force: true });
+});
+
+const runs = (): ShownRun[] => appliance.json<{ runs: ShownRun[] }>('policy', 'runs').runs;
+const file = (name: string, text: string): string => {
+  const path = join(work, name);
+  writeFileSync(path, text);
+  return path;
+};
+
+it('chooses machines by label, backs them up on demand, and prunes by its retention afterwards', async () => {
+  appliance.json('policy', 'add', 'gold', '--label', 'tier=gold', '--keep-last', '1', '--full', 'weekly');
+  const done = appliance.ctl('backup', 'now', '--policy', 'gold', '--wait');
+  expect([done.code, done.stderr]).toEqual([0, expect.stringContaining('2 of 2 done')]);
+  expect(operator.backups().map(({ backup_id }) => backup_id.split('-')[1])).toEqual(
+    expect.arrayContaining(['web1', 'web2']),
+  );
+  expect(operator.backups()).toHaveLength(2);
+  disks.get('web1')?.write(1);
+  expect(appliance.ctl('policy', 'run', 'gold', '--wait').code).toBe(0);
+  await until('retention has left one of each', () => operator.backups().length === 2);
+  await operator.idle();
+  // the full of the week was there already, though retention has merged it into this one
+  const [newest] = operator.backups('--vm', 'web1');
+  const shown = appliance.json<{ backup_type: string }>('backup', 'show', newest?.backup_id ?? '');
+  expect(shown.backup_type).toBe('incremental');
+  operator.expectRestored(newest?.backup_id ?? '', 0, disks.get('web1')?.path ?? '');
+  expect(runs().map(({ kind, started_by, outcome }) => `${kind} ${started_by} ${outcome}`)).toEqual([
+    'prune after-backup completed',
+    'backup operator completed',
+    'prune after-backup completed',
+    'backup operator completed',
+  ]);
+});
+
+it('says with exit code 3 that a part failed, with each machine by name', () => {
+  const gone = `${disks.get('web2')?.path}.away`;
+  appliance.json('vm', 'add', 'lost1', '--disk', disks.get('db1')?.path ?? '', '--label', 'tier=lost');
+  appliance.json('policy', 'add', 'mixed', '--vm', 'web1', '--vm', 'lost1');
+  rmSync(gone, { force: true });
+  const path = disks.get('db1')?.path ?? '';
+  const content = readFileSync(path);
+  rmSync(path);
+  try {
+    const partly = appliance.ctl('policy', 'run', 'mixed', '--wait');
+    expectFailure(partly, 'POLICY_RUN_PARTLY', 3);
+    expect(partly.stderr).toContain('lost1: SOURCE_MISSING');
+    const [run] = runs();
+    const shown = appliance.json<ShownRun>('policy', 'runs', '--run', String(run?.run_id));
+    expect(shown.tasks?.map(({ vm_name, status }) => `${vm_name} ${status}`)).toEqual([
+      'lost1 failed',
+      'web1 completed',
+    ]);
+  } finally {
+    writeFileSync(path, content);
+    appliance.ctl('policy', 'remove', 'mixed');
+    appliance.ctl('vm', 'remove', 'lost1');
+  }
+});
+
+it('shows what a file would change, changes just that, and removes only when told twice', () => {
+  const path = file(
+    'policies.yaml',
+    `policies:
+  - name: gold
+    machines: { labels: { tier: gold } }
+    schedule: daily at 22:00
+    time_zone: Europe/Berlin
+    retention: { daily: 7 }
+  - name: silver
+    machines: { patterns: ["db*"] }
+`,
+  );
+  const dry = appliance.ctl('policy', 'apply', '-f', path, '--dry-run');
+  expect(dry.stderr).toContain('schedule: null -> "daily at 22:00"');
+  expect(dry.stderr).toContain('+ silver');
+  expect(appliance.json<{ policies: unknown[] }>('policy', 'list').policies).toHaveLength(1);
+  expect(appliance.ctl('policy', 'apply', '-f', path).code).toBe(0);
+  expect(appliance.ctl('policy', 'apply', '-f', path).stderr).toContain('Nothing differs.');
+
+  const less = file('less.yaml', 'policies:\n  - name: silver\n    machines: { patterns: ["db*"] }\n');
+  expect(appliance.ctl('policy', 'apply', '-f', less).stderr).toContain('? gold');
+  expect(appliance.ctl('policy', 'apply', '-f', less, '--prune').code).toBe(2);
+  const names = () =>
+    appliance.json<{ policies: { name: string }[] }>('policy', 'list').policies.map(({ name }) => name);
+  expect(names()).toEqual(['gold', 'silver']);
+  expect(appliance.ctl('policy', 'apply', '-f', less, '--prune', '--yes').code).toBe(0);
+  expect(names()).toEqual(['silver']);
+
+  // what is shown can be applied again
+  const shown = file('shown.yaml', appliance.ctl('policy', 'show', 'silver', '-o', 'yaml').stdout);
+  expect(appliance.ctl('policy', 'apply', '-f', shown).stderr).toContain('= silver');
+  const wrong = file(
+    'wrong.yaml',
+    'policies:\n  - name: bad\n    machines: { patterns: ["*"] }\n    schedule: soon\n',
+  );
+  expectFailure(appliance.ctl('policy', 'apply', '-f', wrong), 'REQUEST_INVALID', 2);
+});
+
+it('previews runs, machines and retention without changing anything', () => {
+  appliance.json('policy', 'set', 'silver', '--vm', 'web1', '--keep-last', '1', '--schedule', '30 2 * * *');
+  appliance.json('policy', 'set', 'silver', '--time-zone', 'Europe/Berlin');
+  const before = operator.backups().length;
+  interface Preview {
+    machines: string[];
+    next: { kind: string; local: string }[];
+    rules: string;
+    retention: { vm_name: string; points: { action: string; reason: string }[] }[];
+  }
+  const preview = appliance.json<Preview>('policy', 'preview', 'silver', '--count', '3');
+  expect(preview.machines).toEqual(['db1', 'web1']);
+  expect(preview.next.map(({ kind, local }) => `${kind} ${local.slice(11, 16)}`)).toEqual(
+    Array.from({ length: 3 }, () => 'backup 02:30'),
+  );
+  expect(preview.rules).toContain('Europe/Berlin');
+  const web = preview.retention.find(({ vm_name }) => vm_name === 'web1');
+  expect(web?.points.map(({ action }) => action).filter((action) => action === 'keep')).toHaveLength(1);
+  expect(web?.points[0]?.reason).toMatch(/newest|last/);
+  expect(operator.backups()).toHaveLength(before);
+});
+
+it('runs by its schedule, once, also across a restart; a policy file outlives the catalogue', async () => {
+  appliance.json('policy', 'add', 'often', '--vm', 'db1', '--schedule', '* * * * *');
+  const often = () => runs().filter(({ due_at, started_by }) => started_by === 'schedule' && due_at !== '');
+  await until('the next minute has come', () => often().length > 0);
+  await appliance.kill();
+  await appliance.start(['exports.backend=storage-daemon']);
+  await until('a run is over', () => often().some(({ outcome }) => outcome !== null));
+  const dues = often().map(({ due_at }) => due_at);
+  expect(new Set(dues).size).toBe(dues.length);
+  appliance.json('policy', 'set', 'often', '--runner', 'none');
+  await operator.idle();
+  await appliance.stop();
+  for (const name of readdirSync(join(appliance.home, 'state')).filter((one) => one.startsWith('catalog')))
+    rmSync(join(appliance.home, 'state', name));
+  await appliance.start(['exports.backend=storage-daemon']);
+  const kept = appliance.json<{ policies: { name: string; runner: string }[] }>('policy', 'list').policies;
+  expect(kept.map(({ name, runner }) => `${name} ${runner}`)).toEqual(['often none', 'silver daemon']);
+});
+
+it('refuses what cannot be meant, and changes nothing', () => {
+  expectFailure(appliance.ctl('policy', 'show', 'nobody'), 'POLICY_UNKNOWN', 10);
+  expectFailure(appliance.ctl('policy', 'add', 'often', '--vm', 'db1'), 'POLICY_EXISTS', 13);
+  expectFailure(
+    appliance.ctl('policy', 'add', 'x', '--vm', 'a', '--repository', 'nowhere'),
+    'REPOSITORY_UNKNOWN',
+    10,
+  );
+  expectFailure(
+    appliance.ctl('policy', 'add', 'x', '--vm', 'a', '--mirror', 'nowhere'),
+    'MIRROR_UNKNOWN',
+    10,
+  );
+  expectFailure(appliance.ctl('policy', 'run', 'often', '--kind', 'mirror'), 'POLICY_NOTHING_TO_DO', 13);
+  expectFailure(appliance.ctl('policy', 'set', 'often', '--schedule', 'every 7h'), 'POLICY_INVALID', 2);
+  expect(appliance.ctl('policy', 'add', 'x').code).toBe(2);
+  mkdirSync(join(work, 'folder'));
+  expectFailure(appliance.ctl('policy', 'apply', '-f', join(work, 'folder')), 'POLICY_INVALID', 2);
+});
