@@ -104,7 +104,7 @@ async function dataset(name: string, sizeMib: number, dataMib: number, runs: () 
       // tools come up in the background; a machine that runs for days has them
       for (
         let wait = 0;
-        wait < 100 && appliance.json<{ status: string }>('status').status !== 'ok';
+        wait < 100 && JSON.parse(appliance.rest('GET', '/api/v1/health').body).status !== 'ok';
         wait += 1
       )
         await new Promise((resolve) => setTimeout(resolve, 50));

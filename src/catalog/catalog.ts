@@ -4,6 +4,7 @@ import { type AgentQueries, agentQueries } from './agents.ts';
 import { type BackupQueries, backupQueries } from './backups.ts';
 import { type BootTestQueries, bootTestQueries } from './boot-tests.ts';
 import { type ChainQueries, chainQueries } from './chains.ts';
+import { type CoverageQueries, coverageQueries } from './coverage.ts';
 import { EventLog } from './events.ts';
 import { type IdempotencyQueries, idempotencyQueries } from './idempotency.ts';
 import { type JobQueries, jobQueries } from './jobs.ts';
@@ -27,6 +28,7 @@ export interface Catalog extends Disposable {
   readonly backups: BackupQueries;
   readonly retired: RetiredQueries;
   readonly pins: PinQueries;
+  readonly coverage: CoverageQueries;
   readonly policyFacts: PolicyFactQueries;
   readonly policyRuns: PolicyRunQueries;
   readonly prunePlans: PrunePlanQueries;
@@ -52,6 +54,7 @@ export function createCatalog(file: string, clock: Clock, logger: Logger): Catal
     backups: backupQueries(db),
     retired: retiredQueries(db),
     pins: pinQueries(db),
+    coverage: coverageQueries(db),
     policyFacts: policyFactQueries(db),
     policyRuns: policyRunQueries(db),
     prunePlans: prunePlanQueries(db),

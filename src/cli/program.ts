@@ -13,6 +13,7 @@ import { bootTestCommands } from './restore/boot-test.ts';
 import { liveCommands } from './restore/live.ts';
 import { mountCommands } from './restore/mount.ts';
 import { restoreCommands } from './restore/restore.ts';
+import { statusCommand } from './status.ts';
 import { systemCommands } from './system.ts';
 import { vmCommands } from './vm.ts';
 
@@ -42,6 +43,7 @@ export function createProgram(version: string): Command {
   mirrorCommands(program);
   policyCommands(program);
   systemCommands(program);
+  statusCommand(program);
   doctorCommand(program);
   completionCommand(program);
   inherit(program);

@@ -62,25 +62,4 @@ export function systemCommands(program: Command): void {
         (row) => row.key,
       );
     });
-
-  program
-    .command('status')
-    .description('is the daemon well?')
-    .action(async (_options, command: Command) => {
-      const { client, format } = contextOf(command);
-      const health = await client.call<Record<string, unknown>>('GET', '/health');
-      print(
-        format,
-        health,
-        Object.entries(health),
-        [
-          { title: 'WHAT', value: ([key]) => key },
-          {
-            title: 'VALUE',
-            value: ([, value]) => (typeof value === 'object' ? JSON.stringify(value) : String(value)),
-          },
-        ],
-        ([key]) => key,
-      );
-    });
 }

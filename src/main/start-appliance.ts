@@ -7,6 +7,7 @@ import { bootTestRoutes } from '../api/routes/boot-test-routes.ts';
 import { browseRoutes } from '../api/routes/browse-routes.ts';
 import { chainRoutes } from '../api/routes/chain-routes.ts';
 import { copyRoutes } from '../api/routes/copy-routes.ts';
+import { coverageRoutes } from '../api/routes/coverage-routes.ts';
 import { jobRoutes } from '../api/routes/job-routes.ts';
 import { libvirtRestoreRoutes } from '../api/routes/libvirt-restore-routes.ts';
 import { liveRoutes } from '../api/routes/live-routes.ts';
@@ -244,6 +245,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     ...verifyRoutes(verify),
     ...policyRoutes(policies.routeDeps),
     ...scheduleRoutes(policies.routeDeps),
+    ...coverageRoutes({ ...policies.routeDeps, health }),
     ...mirrorRoutes(mirrors),
     ...mirrorWorkRoutes({ ...mirrors, chainsChanged, reserveBytes: config.repository.reserve_bytes }),
     ...systemRoutes({ catalog, loaded, health, examine: () => examine(doctor) }),

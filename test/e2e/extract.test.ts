@@ -279,7 +279,7 @@ describe('downloads', () => {
       await ended;
     }
     expect(events()[0]).toMatchObject({ ended: 'failed' });
-    expect(appliance.ctl('status').code).toBe(0);
+    expect(appliance.ctl('job', 'list').code).toBe(0);
   });
 
   it('search and stat on the command line', () => {

@@ -12,8 +12,9 @@ interface ShownRun {
   started_by: string;
   outcome: string | null;
   due_at: string;
+  missed: number;
   counts: Record<string, number>;
-  tasks?: { vm_name: string; status: string; job_id: string | null; detail: string }[];
+  tasks?: { vm_name: string; status: string; attempts: number; job_id: string | null; detail: string }[];
 }
 
 let work: string;
@@ -99,6 +100,42 @@ it('says with exit code 3 that a part failed, with each machine by name', () => 
   }
 });
 
+it('tells what is not protected, with exit code 4, and keeps quiet about what was left out on purpose', () => {
+  interface Status {
+    status: string;
+    coverage: {
+      ok: boolean;
+      machines: { vm_name: string; problems: { problem: string; detail: string }[] }[];
+    };
+  }
+  const status = (): string[] => {
+    const shown = JSON.parse(appliance.rest('GET', '/api/v1/status').body) as Status;
+    return shown.coverage.machines.flatMap(({ vm_name, problems }) =>
+      problems.map(({ problem }) => `${vm_name} ${problem}`),
+    );
+  };
+  appliance.json('vm', 'add', 'bare', '--disk', disks.get('db1')?.path ?? '');
+  const asked = appliance.ctl('status');
+  expectFailure(asked, 'ATTENTION_NEEDED', 4);
+  expect(asked.stdout).toMatch(/bare +unprotected +alarm +no policy means it/);
+  // it only runs when somebody asks
+  expect(status()).toContain('web1 unprotected');
+  appliance.json('policy', 'set', 'gold', '--schedule', 'daily at 23:00');
+  expect(status()).not.toContain('web1 unprotected');
+  expect(status()).toContain('web1 never_verified');
+  for (const name of ['bare', 'db1'])
+    appliance.json('vm', 'set', name, '--unprotected', 'made anew by a script');
+  // what was not verified in the first weeks is no alarm
+  const well = appliance.ctl('status', '--all');
+  expect(well.code).toBe(0);
+  expect(well.stdout).toMatch(/bare +excused +made anew by a script/);
+  appliance.json('vm', 'set', 'db1', '--protected');
+  expect(appliance.ctl('status').code).toBe(4);
+  appliance.json('policy', 'run', 'gold', '--kind', 'verify', '--wait');
+  expect(status()).not.toContain('web1 never_verified');
+  appliance.json('vm', 'remove', 'bare');
+});
+
 it('shows what a file would change, changes just that, and removes only when told twice', () => {
   const path = file(
     'policies.yaml',
@@ -113,7 +150,7 @@ it('shows what a file would change, changes just that, and removes only when tol
 `,
   );
   const dry = appliance.ctl('policy', 'apply', '-f', path, '--dry-run');
-  expect(dry.stderr).toContain('schedule: null -> "daily at 22:00"');
+  expect(dry.stderr).toContain('schedule: "daily at 23:00" -> "daily at 22:00"');
   expect(dry.stderr).toContain('+ silver');
   expect(appliance.json<{ policies: unknown[] }>('policy', 'list').policies).toHaveLength(1);
   expect(appliance.ctl('policy', 'apply', '-f', path).code).toBe(0);
@@ -160,21 +197,38 @@ it('previews runs, machines and retention without changing anything', () => {
   expect(operator.backups()).toHaveLength(before);
 });
 
-it('runs by its schedule, once, also across a restart; a policy file outlives the catalogue', async () => {
-  appliance.json('policy', 'add', 'often', '--vm', 'db1', '--schedule', '* * * * *');
-  const often = () => runs().filter(({ due_at, started_by }) => started_by === 'schedule' && due_at !== '');
-  await until('the next minute has come', () => often().length > 0);
+it('catches up once what was missed, goes on after a kill, and outlives the catalogue', async () => {
+  appliance.json('policy', 'add', 'often', '--vm', 'db1', '--schedule', 'every 1h');
+  await appliance.stop();
+  // as if this schedule had held for two days without a daemon
+  const path = join(appliance.home, 'state', 'policies', 'often.json');
+  const stored = JSON.parse(readFileSync(path, 'utf8')) as { since: Record<string, string> };
+  stored.since['backup'] = new Date(Date.now() - 48 * 3_600_000).toISOString();
+  writeFileSync(path, JSON.stringify(stored));
+  const settings = ['exports.backend=storage-daemon'];
+  // perhaps it is dead before it could be asked how it is
+  await appliance.start(settings, { SENDENSE_CRASH_AT: 'intent:transferred' }).catch(() => undefined);
+  await appliance.ended();
+  await appliance.start(settings);
+  const often = () => runs().filter(({ started_by }) => started_by === 'schedule');
+  await until('the run is over', () => often().every(({ outcome }) => outcome !== null));
   await appliance.kill();
-  await appliance.start(['exports.backend=storage-daemon']);
-  await until('a run is over', () => often().some(({ outcome }) => outcome !== null));
-  const dues = often().map(({ due_at }) => due_at);
-  expect(new Set(dues).size).toBe(dues.length);
+  await appliance.start(settings);
+  expect(often()).toHaveLength(1);
+  const [run] = often();
+  expect(run).toMatchObject({ outcome: 'completed', counts: { completed: 1 } });
+  expect(run?.missed).toBeGreaterThanOrEqual(46);
+  const shown = appliance.json<ShownRun>('policy', 'runs', '--run', String(run?.run_id));
+  // the attempt that the crash ended, and the one that the next daemon made for it
+  expect(shown.tasks?.[0]).toMatchObject({ status: 'completed', attempts: 2 });
+  expect(operator.backups('--vm', 'db1', '--status', 'completed')).toHaveLength(1);
+
   appliance.json('policy', 'set', 'often', '--runner', 'none');
   await operator.idle();
   await appliance.stop();
   for (const name of readdirSync(join(appliance.home, 'state')).filter((one) => one.startsWith('catalog')))
     rmSync(join(appliance.home, 'state', name));
-  await appliance.start(['exports.backend=storage-daemon']);
+  await appliance.start(settings);
   const kept = appliance.json<{ policies: { name: string; runner: string }[] }>('policy', 'list').policies;
   expect(kept.map(({ name, runner }) => `${name} ${runner}`)).toEqual(['often none', 'silver daemon']);
 });

@@ -36,6 +36,15 @@ export const policyCodes = {
     'No run of a policy has the number {run}.',
     'List them with `sendense-ctl policy runs`.',
   ),
+  ATTENTION_NEEDED: {
+    ...user(
+      409,
+      4,
+      'Somebody should look: {detail}.',
+      'Each machine is listed above; `sendense-ctl policy list` shows what means it, `sendense-ctl vm set NAME --unprotected REASON` leaves one out on purpose.',
+    ),
+    kind: 'environment',
+  },
   POLICY_RUN_PARTLY: {
     ...user(
       409,

@@ -38,6 +38,8 @@ CREATE TABLE policy_run_tasks (
   PRIMARY KEY (run_id, vm_context_id, target)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX policy_run_tasks_by_vm ON policy_run_tasks (vm_context_id, run_id);
+
 -- When anything of a machine was last compared with its digests: to be asked of ten thousand machines at once.
 CREATE TABLE vm_verified (
   vm_context_id TEXT PRIMARY KEY REFERENCES vm_contexts (context_id) ON DELETE CASCADE,

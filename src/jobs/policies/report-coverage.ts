@@ -1,0 +1,161 @@
+import type { ErrorReport } from '../../base/sendense-error.ts';
+import type { Vm } from '../../catalog/vms.ts';
+import {
+  type CoverageProblem,
+  coverageProblems,
+  type Finding,
+  judgeMachine,
+  type MachineFacts,
+  type PolicyPromise,
+} from '../../policy/coverage/judge-machine.ts';
+import { selects } from '../../policy/definition/select-machines.ts';
+import { dueRun } from '../../policy/schedules/plan-due.ts';
+import type { KeptPolicy } from './policy-book.ts';
+import type { RunnerDeps } from './runner-deps.ts';
+import { timingOf } from './timing-of.ts';
+
+export interface CoveredMachine {
+  readonly vmName: string;
+  readonly policies: readonly string[];
+  /** Why it is left out on purpose; null: it is not. */
+  readonly unprotected: string | null;
+  readonly lastBackupAt: string | null;
+  readonly verifiedAt: string | null;
+  readonly problems: readonly Finding[];
+}
+
+export interface CoverageReport {
+  /** No alarm. */
+  readonly ok: boolean;
+  readonly checkedAt: string;
+  readonly counts: Readonly<Record<'machines' | 'ok' | 'excused' | CoverageProblem, number>>;
+  /** Those with problems first. */
+  readonly machines: readonly CoveredMachine[];
+  readonly brokenPolicies: readonly { readonly file: string; readonly detail: string }[];
+}
+
+type CoverageDeps = Pick<RunnerDeps, 'book' | 'catalog' | 'clock'>;
+
+/** An upload may take so long before its lack is worth a word. */
+const MIRROR_GRACE_MS = 2 * 3600 * 1000;
+
+interface Promised extends PolicyPromise {
+  readonly means: ReturnType<typeof selects>;
+  readonly repositoryId: string | null;
+  readonly mirrors: readonly string[];
+}
+
+/** How each registered machine is protected, measured by its own policies. Reads the catalogue only. */
+export function reportCoverage(deps: CoverageDeps): CoverageReport {
+  const { book, catalog, clock } = deps;
+  const now = clock.now();
+  const promised = book.all().map((kept) => promiseOf(deps, kept, now.getTime()));
+  const verified = catalog.coverage.verified();
+  const running = new Set(
+    catalog.jobs.unfinished().flatMap(({ kind, vmName }) => (kind === 'backup' && vmName ? [vmName] : [])),
+  );
+  const machines = catalog.vms
+    .all()
+    .filter(({ registered }) => registered)
+    .map((vm): CoveredMachine => {
+      const facts = factsOf(deps, vm, promised, now, verified.get(vm.contextId) ?? null, running);
+      const newestMs = Math.max(...facts.promises.map((promise) => promise.newestMs ?? 0), 0);
+      return {
+        vmName: vm.name,
+        policies: facts.promises.map(({ policy }) => policy),
+        unprotected: vm.unprotected,
+        lastBackupAt: newestMs === 0 ? null : new Date(newestMs).toISOString(),
+        verifiedAt: verified.get(vm.contextId) ?? null,
+        problems: judgeMachine(facts, now.getTime()),
+      };
+    });
+  const withProblem = (problem: CoverageProblem) =>
+    machines.filter(({ problems }) => problems.some((one) => one.problem === problem)).length;
+  const hasAlarm = ({ problems }: CoveredMachine) => problems.some(({ severity }) => severity === 'alarm');
+  return {
+    ok: !machines.some(hasAlarm) && book.broken.length === 0,
+    checkedAt: now.toISOString(),
+    counts: {
+      machines: machines.length,
+      ok: machines.filter((machine) => machine.unprotected === null && !hasAlarm(machine)).length,
+      excused: machines.filter(({ unprotected }) => unprotected !== null).length,
+      ...(Object.fromEntries(coverageProblems.map((one) => [one, withProblem(one)])) as Record<
+        CoverageProblem,
+        number
+      >),
+    },
+    machines: machines.toSorted(
+      (a, b) => Number(hasAlarm(b)) - Number(hasAlarm(a)) || b.problems.length - a.problems.length,
+    ),
+    brokenPolicies: book.broken,
+  };
+}
+
+function promiseOf(deps: CoverageDeps, { policy, since }: KeptPolicy, nowMs: number): Promised {
+  const timing = timingOf(policy, 'backup');
+  const ledger = { nowMs: nowMs - policy.grace_s * 1000, sinceMs: Date.parse(since.backup), claimedMs: null };
+  return {
+    policy: policy.name,
+    schedule: policy.schedule,
+    dueMs: timing === null ? null : (dueRun(timing, ledger)?.dueMs ?? null),
+    means: selects(policy.machines),
+    // one that was removed since holds no points
+    repositoryId: deps.catalog.repositories.all().find(({ name }) => name === policy.repository)?.id ?? null,
+    mirrors: policy.mirrors,
+  };
+}
+
+function factsOf(
+  { catalog }: CoverageDeps,
+  vm: Vm,
+  promised: readonly Promised[],
+  now: Date,
+  verifiedAt: string | null,
+  running: ReadonlySet<string>,
+): MachineFacts {
+  const { coverage } = catalog;
+  const { contextId } = vm;
+  const mirrored = new Date(now.getTime() - MIRROR_GRACE_MS).toISOString();
+  const promises = promised
+    .filter(({ means }) => means(vm))
+    .map(({ means: _means, repositoryId, mirrors, ...promise }) => {
+      const newestUntil = (until: string) =>
+        repositoryId === null ? null : coverage.newest(contextId, repositoryId, until);
+      const newest = newestUntil(END_OF_TIME);
+      const due = mirrors.length === 0 ? null : newestUntil(mirrored);
+      return {
+        ...promise,
+        newestMs: newest === null ? null : Date.parse(newest.createdAt),
+        lacking: due === null ? [] : mirrors.filter((mirror) => !coverage.isInMirror(mirror, due.id)),
+      };
+    });
+  const newestMs = Math.max(...promises.map((promise) => promise.newestMs ?? 0), 0);
+  const oldest = coverage.oldest(contextId);
+  return {
+    ...{ name: vm.name, unprotected: vm.unprotected, promises },
+    addedMs: Date.parse(vm.createdAt),
+    isRunning: running.has(vm.name),
+    failure: failureOf(coverage, contextId, newestMs === 0 ? '' : new Date(newestMs).toISOString()),
+    oldestMs: oldest === null ? null : Date.parse(oldest),
+    verifiedMs: verifiedAt === null ? null : Date.parse(verifiedAt),
+  };
+}
+
+/** After every time that is written in ISO 8601. */
+const END_OF_TIME = '9999';
+
+function failureOf(
+  coverage: RunnerDeps['catalog']['coverage'],
+  contextId: string,
+  since: string,
+): MachineFacts['failure'] {
+  const { count, error } = coverage.failuresSince(contextId, since);
+  if (error !== null) {
+    const { code, message } = JSON.parse(error) as ErrorReport;
+    return { count, detail: `${code}: ${message}` };
+  }
+  const task = coverage.newestTask(contextId);
+  if (task?.status !== 'failed' || task.claimedAt <= since)
+    return count > 0 ? { count, detail: 'without a reason' } : null;
+  return { count: Math.max(count, 1), detail: task.detail };
+}
