@@ -8,6 +8,7 @@ import { doctorCommand } from './doctor.ts';
 import { jobCommands } from './job.ts';
 import { mirrorCommands } from './mirror/mirror.ts';
 import { policyCommands } from './policy/policy.ts';
+import { scheduleCommands } from './policy/schedule.ts';
 import { repositoryCommands } from './repository/repository.ts';
 import { bootTestCommands } from './restore/boot-test.ts';
 import { liveCommands } from './restore/live.ts';
@@ -42,6 +43,7 @@ export function createProgram(version: string): Command {
   repositoryCommands(program);
   mirrorCommands(program);
   policyCommands(program);
+  scheduleCommands(program);
   systemCommands(program);
   statusCommand(program);
   doctorCommand(program);

@@ -1,6 +1,8 @@
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
 import { expectFailure, Operator, until } from '../support/operator.ts';
@@ -251,4 +253,42 @@ it('refuses what cannot be meant, and changes nothing', () => {
   expect(appliance.ctl('policy', 'add', 'x').code).toBe(2);
   mkdirSync(join(work, 'folder'));
   expectFailure(appliance.ctl('policy', 'apply', '-f', join(work, 'folder')), 'POLICY_INVALID', 2);
+});
+
+it('writes timers that systemd starts as they stand, and removes its own that are not wanted any more', () => {
+  const units = join(work, 'units');
+  const bin = fileURLToPath(new URL('../../bin/sendense-ctl', import.meta.url));
+  const write = () => appliance.ctl('schedule', 'export', '--systemd', '--output', units, '--ctl', bin);
+  // registrations went with the catalogue; the restore points are there again
+  appliance.json('vm', 'add', 'db1', '--disk', disks.get('db1')?.path ?? '');
+  appliance.json('policy', 'set', 'often', '--runner', 'systemd');
+  appliance.json('policy', 'set', 'silver', '--runner', 'systemd', '--verify-schedule', 'daily at 05:00');
+  expect(write().stderr).toContain('enable --now sendense-backup@often.timer');
+  writeFileSync(join(units, 'sendense-backup@byhand.timer'), '[Timer]\nOnCalendar=daily\n');
+  const verified = spawnSync(
+    'systemd-analyze',
+    [
+      'verify',
+      '--man=no',
+      ...readdirSync(units)
+        .filter((name) => /@.+\.timer$/.test(name))
+        .map((name) => join(units, name)),
+    ],
+    { encoding: 'utf8', env: { ...process.env, SYSTEMD_UNIT_PATH: `${units}:`, LC_ALL: 'C' } },
+  );
+  expect([verified.status, verified.stderr]).toEqual([0, '']);
+  // what a timer would start
+  const service = readFileSync(join(units, 'sendense-verify@.service'), 'utf8');
+  const line = /^ExecStart=(.*)$/m.exec(service)?.[1]?.replace('%i', 'silver') ?? '';
+  const started = spawnSync('sh', ['-c', line], { encoding: 'utf8' });
+  expect([started.status, started.stderr]).toEqual([0, expect.stringContaining('done, 0 failed')]);
+  expect(runs()[0]).toMatchObject({ kind: 'verify', started_by: 'systemd', outcome: 'completed' });
+
+  appliance.json('policy', 'set', 'silver', '--runner', 'none');
+  expect(write().stderr).toContain('Removed sendense-backup@silver.timer');
+  expect(readdirSync(units)).toEqual([
+    'sendense-backup@.service',
+    'sendense-backup@byhand.timer',
+    'sendense-backup@often.timer',
+  ]);
 });

@@ -3,6 +3,7 @@ import type { PolicyRun, RunTask, TaskCounts } from '../../catalog/policy-runs.t
 import { findRun, type PolicyDeps, runPolicyNow } from '../../jobs/policies/manage-policies.ts';
 import { nextRuns } from '../../jobs/policies/preview-policy.ts';
 import { policyKinds } from '../../policy/definition/policy.ts';
+import { EXPORTED, plainPath, unitsOf } from '../../policy/schedules/systemd-units.ts';
 import { defineRoute, type Route } from '../route.ts';
 import { limit, queryNumber, vmName } from '../schemas.ts';
 
@@ -72,6 +73,27 @@ export function scheduleRoutes(deps: PolicyDeps): Route[] {
           .all()
           .flatMap(({ policy }) => nextRuns(deps, policy, query.count))
           .toSorted((a, b) => (a.startsAt < b.startsAt ? -1 : 1)),
+      }),
+    }),
+    defineRoute({
+      method: 'get',
+      path: '/schedules/systemd',
+      tag,
+      summary: 'Timers and services of systemd for the policies that it runs',
+      query: z.strictObject({
+        ctl: z.string().regex(plainPath, 'an absolute path').default('/usr/bin/sendense-ctl'),
+        home: z.string().regex(plainPath, 'an absolute path').optional(),
+      }),
+      answer: z.object({
+        mark: z.string(),
+        files: z.array(z.object({ name: z.string(), content: z.string() })),
+      }),
+      handle: async ({ query: { ctl, home = null } }) => ({
+        mark: EXPORTED,
+        files: unitsOf(
+          deps.book.all().map(({ policy }) => policy),
+          { ctl, home },
+        ),
       }),
     }),
     defineRoute({
