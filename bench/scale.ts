@@ -25,6 +25,7 @@ import { homePaths } from '../src/base/home-paths.ts';
 import { createLogger } from '../src/base/logger.ts';
 import type { Backup } from '../src/catalog/backups.ts';
 import { createCatalog } from '../src/catalog/catalog.ts';
+import type { MirrorPoint, MirrorRecord } from '../src/catalog/mirrors.ts';
 import { chainsOf } from '../src/repository/layers/chains.ts';
 
 const MACHINES = Number(process.env['SCALE_MACHINES'] ?? 10_000);
@@ -186,6 +187,7 @@ function populate(): number {
   const ids = new Map(catalog.repositories.all().map(({ name, id }) => [name, id]));
   const nowMs = Date.now() - 3_600_000;
   let count = 0;
+  const mirrored: MirrorPoint[] = [];
   catalog.transaction(() => {
     for (let machine = 0; machine < MACHINES; machine += 1) {
       const vm = {
@@ -219,8 +221,13 @@ function populate(): number {
         catalog.chains.replace(vm.contextId, repositoryId, chainsOf(points), systemClock.now());
         makeFolder(folder, machine, points);
         count += points.length;
+        if (name === 'local')
+          for (const { id, completedAt } of points.slice(-3))
+            mirrored.push({ name: `${id}-disk0`, backupId: id, vmName: vm.name, completedAt } as MirrorPoint);
       }
     }
+    catalog.mirrors.save({ name: 'offsite', mirrorId: 'm', createdAt: '', epoch: null } as MirrorRecord);
+    catalog.mirrors.replacePoints('offsite', mirrored);
   });
   catalog[Symbol.dispose]();
   return count;
@@ -287,6 +294,33 @@ try {
         call('GET', `/backup/${deep.slice(0, -1)}`).catch(() => 0),
       );
       await timed(daemon.pid, '`repository list`', () => call('GET', '/repositories'));
+      const policy = {
+        machines: { patterns: ['*'] },
+        mirrors: ['offsite'],
+        runner: 'none',
+        time_zone: 'Europe/Berlin',
+      };
+      await call('POST', '/policies', { ...policy, name: 'all', schedule: 'every 4h' });
+      await call('POST', '/policies', {
+        ...policy,
+        name: 'night',
+        schedule: 'daily at 22:00',
+        full: 'weekly',
+      });
+      await timed(daemon.pid, '`status`, two policies for all machines and a mirror', () =>
+        call('GET', '/status'),
+      );
+      await timed(daemon.pid, '… with every machine in the answer', () =>
+        call('GET', '/status?all=true&limit=100000'),
+      );
+      await timed(daemon.pid, '… as a command', async () => {
+        await new Promise((done) =>
+          spawn(join(root, 'bin', 'sendense-ctl'), ['--home', home, 'status'], { stdio: 'ignore' }).once(
+            'exit',
+            done,
+          ),
+        );
+      });
       const rules = { hourly: 24, daily: 7, weekly: 4, monthly: 12 };
       const plan = (body: object) => call('POST', '/prune/plan', { ...body, rules });
       await timed(daemon.pid, '`prune plan` of one machine', () => plan({ vm_name: vm }));

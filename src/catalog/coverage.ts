@@ -21,11 +21,11 @@ export function coverageQueries(db: Db) {
       `SELECT created_at FROM backup_jobs WHERE vm_context_id = ? AND status = 'completed' ORDER BY created_at LIMIT 1`,
     )
     .pluck();
-  const failures = db.prepare<{ contextId: string; since: string }, { count: number; error: string | null }>(
-    `SELECT count(*) AS count, (SELECT error FROM backup_jobs WHERE vm_context_id = @contextId AND created_at > @since AND status = 'failed'
-         ORDER BY created_at DESC LIMIT 1) AS error
-       FROM backup_jobs WHERE vm_context_id = @contextId AND created_at > @since AND status = 'failed'`,
-  );
+  const failures = db
+    .prepare<[string, string], string | null>(
+      `SELECT error FROM backup_jobs WHERE vm_context_id = ? AND created_at > ? AND status = 'failed' ORDER BY created_at DESC`,
+    )
+    .pluck();
   // one that could not even be begun has no row of a backup
   const newestTask = db.prepare<[string], { status: string; detail: string; claimed_at: string }>(
     `SELECT t.status, t.detail, r.claimed_at FROM policy_run_tasks t JOIN policy_runs r ON r.id = t.run_id
@@ -51,9 +51,8 @@ export function coverageQueries(db: Db) {
       return row ? { id: row.id, createdAt: row.created_at } : null;
     },
     oldest: (contextId: string): string | null => oldest.get(contextId) ?? null,
-    /** Failed backups since then, and the error of the newest as JSON. */
-    failuresSince: (contextId: string, since: string) =>
-      failures.get({ contextId, since }) ?? { count: 0, error: null },
+    /** Errors of failed backups since then as JSON, newest first. */
+    failuresSince: (contextId: string, since: string): (string | null)[] => failures.all(contextId, since),
     /** How the newest part of a run of backups ended for this machine. */
     newestTask: (contextId: string): { status: string; detail: string; claimedAt: string } | null => {
       const row = newestTask.get(contextId);

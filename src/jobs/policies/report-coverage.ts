@@ -1,4 +1,5 @@
 import type { ErrorReport } from '../../base/sendense-error.ts';
+import type { CoverageQueries } from '../../catalog/coverage.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import {
   type CoverageProblem,
@@ -116,21 +117,27 @@ function factsOf(
   const { coverage } = catalog;
   const { contextId } = vm;
   const mirrored = new Date(now.getTime() - MIRROR_GRACE_MS).toISOString();
+  // several policies mostly share a repository
+  const looks = new Map<string | null, ReturnType<typeof look>>();
+  const lookOnce = (repositoryId: string | null) => {
+    const known = looks.get(repositoryId) ?? look(coverage, contextId, repositoryId, mirrored);
+    looks.set(repositoryId, known);
+    return known;
+  };
   const promises = promised
     .filter(({ means }) => means(vm))
     .map(({ means: _means, repositoryId, mirrors, ...promise }) => {
-      const newestUntil = (until: string) =>
-        repositoryId === null ? null : coverage.newest(contextId, repositoryId, until);
-      const newest = newestUntil(END_OF_TIME);
-      const due = mirrors.length === 0 ? null : newestUntil(mirrored);
+      const { newest, uploadable } = lookOnce(repositoryId);
       return {
         ...promise,
         newestMs: newest === null ? null : Date.parse(newest.createdAt),
-        lacking: due === null ? [] : mirrors.filter((mirror) => !coverage.isInMirror(mirror, due.id)),
+        lacking:
+          uploadable === null ? [] : mirrors.filter((mirror) => !coverage.isInMirror(mirror, uploadable.id)),
       };
     });
   const newestMs = Math.max(...promises.map((promise) => promise.newestMs ?? 0), 0);
-  const oldest = coverage.oldest(contextId);
+  // only asked when it matters
+  const oldest = verifiedAt === null ? coverage.oldest(contextId) : null;
   return {
     ...{ name: vm.name, unprotected: vm.unprotected, promises },
     addedMs: Date.parse(vm.createdAt),
@@ -141,15 +148,21 @@ function factsOf(
   };
 }
 
+/** @param mirrored what began until then should be in the mirrors */
+function look(coverage: CoverageQueries, contextId: string, repositoryId: string | null, mirrored: string) {
+  if (repositoryId === null) return { newest: null, uploadable: null };
+  const newest = coverage.newest(contextId, repositoryId, END_OF_TIME);
+  if (newest === null || newest.createdAt <= mirrored) return { newest, uploadable: newest };
+  return { newest, uploadable: coverage.newest(contextId, repositoryId, mirrored) };
+}
+
 /** After every time that is written in ISO 8601. */
 const END_OF_TIME = '9999';
 
-function failureOf(
-  coverage: RunnerDeps['catalog']['coverage'],
-  contextId: string,
-  since: string,
-): MachineFacts['failure'] {
-  const { count, error } = coverage.failuresSince(contextId, since);
+function failureOf(coverage: CoverageQueries, contextId: string, since: string): MachineFacts['failure'] {
+  const errors = coverage.failuresSince(contextId, since);
+  const [error = null] = errors;
+  const count = errors.length;
   if (error !== null) {
     const { code, message } = JSON.parse(error) as ErrorReport;
     return { count, detail: `${code}: ${message}` };
