@@ -35,6 +35,11 @@ export function coverageQueries(db: Db) {
   const verified = db.prepare<[], { vm_context_id: string; verified_at: string }>(
     'SELECT * FROM vm_verified',
   );
+  const failed = db
+    .prepare<[], string>(
+      `SELECT vm_context_id FROM policy_run_tasks WHERE status = 'failed' UNION SELECT vm_context_id FROM backup_jobs WHERE status = 'failed'`,
+    )
+    .pluck();
   const inMirror = db
     .prepare<[string, string], number>(
       'SELECT 1 FROM mirror_points WHERE mirror = ? AND backup_id = ? LIMIT 1',
@@ -51,6 +56,8 @@ export function coverageQueries(db: Db) {
       return row ? { id: row.id, createdAt: row.created_at } : null;
     },
     oldest: (contextId: string): string | null => oldest.get(contextId) ?? null,
+    /** Machines of which anything ever failed that is still recorded: of the others nobody needs to ask. */
+    everFailed: (): Set<string> => new Set(failed.all()),
     /** Errors of failed backups since then as JSON, newest first. */
     failuresSince: (contextId: string, since: string): (string | null)[] => failures.all(contextId, since),
     /** How the newest part of a run of backups ended for this machine. */

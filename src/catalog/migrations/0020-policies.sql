@@ -38,6 +38,7 @@ CREATE TABLE policy_run_tasks (
   PRIMARY KEY (run_id, vm_context_id, target)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX policy_run_tasks_failed ON policy_run_tasks (vm_context_id) WHERE status = 'failed';
 CREATE INDEX policy_run_tasks_by_vm ON policy_run_tasks (vm_context_id, run_id);
 
 -- When anything of a machine was last compared with its digests: to be asked of ten thousand machines at once.

@@ -44,6 +44,8 @@ interface Promised extends PolicyPromise {
   readonly means: ReturnType<typeof selects>;
   readonly repositoryId: string | null;
   readonly mirrors: readonly string[];
+  /** The same for policies with the same repository and mirrors. */
+  readonly placeKey: string;
 }
 
 /** How each registered machine is protected, measured by its own policies. Reads the catalogue only. */
@@ -52,6 +54,7 @@ export function reportCoverage(deps: CoverageDeps): CoverageReport {
   const now = clock.now();
   const promised = book.all().map((kept) => promiseOf(deps, kept, now.getTime()));
   const verified = catalog.coverage.verified();
+  const everFailed = catalog.coverage.everFailed();
   const running = new Set(
     catalog.jobs.unfinished().flatMap(({ kind, vmName }) => (kind === 'backup' && vmName ? [vmName] : [])),
   );
@@ -59,7 +62,11 @@ export function reportCoverage(deps: CoverageDeps): CoverageReport {
     .all()
     .filter(({ registered }) => registered)
     .map((vm): CoveredMachine => {
-      const facts = factsOf(deps, vm, promised, now, verified.get(vm.contextId) ?? null, running);
+      const facts = factsOf(deps, vm, promised, now, {
+        verifiedAt: verified.get(vm.contextId) ?? null,
+        isRunning: running.has(vm.name),
+        mayFail: everFailed.has(vm.contextId),
+      });
       const newestMs = Math.max(...facts.promises.map((promise) => promise.newestMs ?? 0), 0);
       return {
         vmName: vm.name,
@@ -103,6 +110,7 @@ function promiseOf(deps: CoverageDeps, { policy, since }: KeptPolicy, nowMs: num
     // one that was removed since holds no points
     repositoryId: deps.catalog.repositories.all().find(({ name }) => name === policy.repository)?.id ?? null,
     mirrors: policy.mirrors,
+    placeKey: [policy.repository, ...policy.mirrors].join(' '),
   };
 }
 
@@ -111,29 +119,23 @@ function factsOf(
   vm: Vm,
   promised: readonly Promised[],
   now: Date,
-  verifiedAt: string | null,
-  running: ReadonlySet<string>,
+  {
+    verifiedAt,
+    isRunning,
+    mayFail,
+  }: { readonly verifiedAt: string | null; readonly isRunning: boolean; readonly mayFail: boolean },
 ): MachineFacts {
   const { coverage } = catalog;
   const { contextId } = vm;
   const mirrored = new Date(now.getTime() - MIRROR_GRACE_MS).toISOString();
-  // several policies mostly share a repository
-  const looks = new Map<string | null, ReturnType<typeof look>>();
-  const lookOnce = (repositoryId: string | null) => {
-    const known = looks.get(repositoryId) ?? look(coverage, contextId, repositoryId, mirrored);
-    looks.set(repositoryId, known);
-    return known;
-  };
+  // several policies mostly share a repository and mirrors
+  const looks = new Map<string, ReturnType<typeof look>>();
   const promises = promised
     .filter(({ means }) => means(vm))
-    .map(({ means: _means, repositoryId, mirrors, ...promise }) => {
-      const { newest, uploadable } = lookOnce(repositoryId);
-      return {
-        ...promise,
-        newestMs: newest === null ? null : Date.parse(newest.createdAt),
-        lacking:
-          uploadable === null ? [] : mirrors.filter((mirror) => !coverage.isInMirror(mirror, uploadable.id)),
-      };
+    .map(({ means: _means, repositoryId, mirrors, placeKey, ...promise }) => {
+      const seen = looks.get(placeKey) ?? look(coverage, contextId, repositoryId, mirrors, mirrored);
+      looks.set(placeKey, seen);
+      return { ...promise, ...seen };
     });
   const newestMs = Math.max(...promises.map((promise) => promise.newestMs ?? 0), 0);
   // only asked when it matters
@@ -141,19 +143,34 @@ function factsOf(
   return {
     ...{ name: vm.name, unprotected: vm.unprotected, promises },
     addedMs: Date.parse(vm.createdAt),
-    isRunning: running.has(vm.name),
-    failure: failureOf(coverage, contextId, newestMs === 0 ? '' : new Date(newestMs).toISOString()),
+    isRunning,
+    failure: mayFail
+      ? failureOf(coverage, contextId, newestMs === 0 ? '' : new Date(newestMs).toISOString())
+      : null,
     oldestMs: oldest === null ? null : Date.parse(oldest),
     verifiedMs: verifiedAt === null ? null : Date.parse(verifiedAt),
   };
 }
 
-/** @param mirrored what began until then should be in the mirrors */
-function look(coverage: CoverageQueries, contextId: string, repositoryId: string | null, mirrored: string) {
-  if (repositoryId === null) return { newest: null, uploadable: null };
-  const newest = coverage.newest(contextId, repositoryId, END_OF_TIME);
-  if (newest === null || newest.createdAt <= mirrored) return { newest, uploadable: newest };
-  return { newest, uploadable: coverage.newest(contextId, repositoryId, mirrored) };
+/**
+ * The newest restore point, and the mirrors that lack it. While it is young, an older one must be there instead.
+ * @param mirrored what began until then should be in the mirrors
+ */
+function look(
+  coverage: CoverageQueries,
+  contextId: string,
+  repositoryId: string | null,
+  mirrors: readonly string[],
+  mirrored: string,
+): { newestMs: number | null; lacking: readonly string[] } {
+  const newest = repositoryId === null ? null : coverage.newest(contextId, repositoryId, END_OF_TIME);
+  if (newest === null || repositoryId === null) return { newestMs: null, lacking: [] };
+  const newestMs = Date.parse(newest.createdAt);
+  const lacking = mirrors.filter((mirror) => !coverage.isInMirror(mirror, newest.id));
+  if (lacking.length === 0 || newest.createdAt <= mirrored) return { newestMs, lacking };
+  const older = coverage.newest(contextId, repositoryId, mirrored);
+  if (older === null) return { newestMs, lacking: [] };
+  return { newestMs, lacking: lacking.filter((mirror) => !coverage.isInMirror(mirror, older.id)) };
 }
 
 /** After every time that is written in ISO 8601. */
