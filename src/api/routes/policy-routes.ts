@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { parseInput } from '../../base/parse-input.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
+import type { Vm } from '../../catalog/vms.ts';
 import {
   addPolicy,
   applyPolicies,
@@ -23,10 +24,10 @@ const policyAnswer = z.looseObject({ name: z.string(), machine_count: z.number()
 
 /** Policies as such: what is to be done, for whom and when. */
 export function policyRoutes(deps: PolicyDeps): Route[] {
-  const view = ({ policy, since }: KeptPolicy) => ({
+  const view = ({ policy, since }: KeptPolicy, all?: readonly Vm[]) => ({
     ...policy,
     since: { ...since },
-    machineCount: machinesOf(deps, policy).length,
+    machineCount: machinesOf(deps, policy, all).length,
   });
   return [
     defineRoute({
@@ -35,7 +36,10 @@ export function policyRoutes(deps: PolicyDeps): Route[] {
       tag,
       summary: 'All policies',
       answer: z.object({ policies: z.array(policyAnswer) }),
-      handle: async () => ({ policies: deps.book.all().map(view) }),
+      handle: async () => {
+        const machines = deps.catalog.vms.all();
+        return { policies: deps.book.all().map((kept) => view(kept, machines)) };
+      },
     }),
     defineRoute({
       method: 'post',

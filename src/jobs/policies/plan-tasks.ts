@@ -9,10 +9,17 @@ import type { QueuedTask } from './task-queue.ts';
 type PlanDeps = Pick<RunnerDeps, 'catalog' | 'repositories'>;
 type PlannedTask = Pick<RunTask, 'contextId' | 'vmName' | 'target'>;
 
-/** Registered machines that the policy means, by name. */
-export function machinesOf({ catalog }: Pick<RunnerDeps, 'catalog'>, policy: Policy): Vm[] {
+/**
+ * Registered machines that the policy means, by name.
+ * @param all every machine, when the caller has them already
+ */
+export function machinesOf(
+  { catalog }: Pick<RunnerDeps, 'catalog'>,
+  policy: Policy,
+  all: readonly Vm[] = catalog.vms.all(),
+): Vm[] {
   const isMeant = selects(policy.machines);
-  return catalog.vms.all().filter((vm) => vm.registered && vm.unprotected === null && isMeant(vm));
+  return all.filter((vm) => vm.registered && vm.unprotected === null && isMeant(vm));
 }
 
 /**
