@@ -15,9 +15,10 @@ it('a catalogue from before policies keeps its rows, and knows what was verified
     old.pragma('foreign_keys = OFF');
     for (const name of readdirSync(migrations)
       .filter((one) => one < '0020')
-      .toSorted())
+      .toSorted()) {
       old.exec(readFileSync(new URL(name, migrations), 'utf8'));
-    old.pragma('user_version = 14');
+      old.pragma(`user_version = ${Number(name.slice(0, 4))}`);
+    }
     old.exec(`
       INSERT INTO backup_repositories (id, name, repository_type, config, created_at, updated_at) VALUES ('r', 'local', 'local', '{}', '', '');
       INSERT INTO vm_contexts (context_id, vm_uuid, vm_name, source, created_at, updated_at) VALUES ('c', 'u', 'web1', '{"kind":"image"}', '', '');
