@@ -12,11 +12,17 @@ const problem = z.object({
   fields: z.record(z.string(), z.unknown()),
 });
 
+const asList = (about: string | readonly string[]): readonly string[] =>
+  typeof about === 'string' ? [about] : about;
+
 function operation(route: Route): ZodOpenApiOperationObject {
   const hasBody = route.status !== 204;
   return {
     summary: route.summary,
     tags: [route.tag],
+    security: [{ token: [] }],
+    'x-sendense-role': route.access.role,
+    'x-sendense-about': [...asList(route.access.about)],
     requestParams: {
       ...(route.params ? { path: route.params as never } : {}),
       ...(route.query ? { query: route.query as never } : {}),
@@ -46,6 +52,11 @@ export function openApiDocument(routes: readonly Route[], version: string) {
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: '/api/v1' }],
+    components: {
+      securitySchemes: {
+        token: { type: 'http', scheme: 'bearer', description: 'Over TCP; the unix socket needs none.' },
+      },
+    },
     paths,
   });
 }

@@ -25,6 +25,7 @@ export function sendProblem(response: Response, error: unknown, logger: Logger):
     retryable: failure.entry.retryable,
     fields: toWire(failure.fields),
   };
-  if (failure.entry.http === 429) response.set('Retry-After', String(RETRY_AFTER_S));
+  if (failure.entry.http === 429 && !response.hasHeader('Retry-After'))
+    response.set('Retry-After', String(RETRY_AFTER_S));
   response.status(failure.entry.http).type('application/problem+json').send(JSON.stringify(body));
 }

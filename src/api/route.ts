@@ -1,5 +1,7 @@
 import type { Request, Response } from 'express';
 import type { z } from 'zod';
+import type { Caller } from './access/caller.ts';
+import type { RouteAccess } from './access/route-access.ts';
 
 type Schema = z.ZodType<Record<string, unknown>> | undefined;
 type Parsed<S extends Schema> = S extends z.ZodType<infer T> ? T : Record<string, never>;
@@ -8,6 +10,8 @@ export interface RouteInput<P extends Schema, Q extends Schema, B extends Schema
   readonly params: Parsed<P>;
   readonly query: Parsed<Q>;
   readonly body: Parsed<B>;
+  /** Its role and what the request is about are checked; lists show only what it sees. */
+  readonly caller: Caller;
   readonly request: Request;
   /** For handlers that stream; they then return `streamed`. */
   readonly response: Response;
@@ -28,6 +32,9 @@ export interface Route {
   readonly path: string;
   readonly summary: string;
   readonly tag: string;
+  readonly access: RouteAccess;
+  /** Fields of the answer that are told once and stored nowhere: a repeat by Idempotency-Key gets null for them. */
+  readonly secretFields?: readonly string[];
   readonly params?: z.ZodType<Record<string, unknown>>;
   readonly query?: z.ZodType<Record<string, unknown>>;
   readonly body?: z.ZodType<Record<string, unknown>>;
@@ -46,6 +53,8 @@ export function defineRoute<
   readonly path: string;
   readonly summary: string;
   readonly tag: string;
+  readonly access: RouteAccess;
+  readonly secretFields?: readonly string[];
   readonly params?: P;
   readonly query?: Q;
   readonly body?: B;

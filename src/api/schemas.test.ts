@@ -23,6 +23,7 @@ test('the document says what a query takes', () => {
     path: '/x',
     tag: 'x',
     summary: 'x',
+    access: { role: 'viewer', about: 'none' },
     query: z.strictObject({ limit, disk: diskIndex.optional() }),
     answer: z.null(),
     handle: async () => null,

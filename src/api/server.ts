@@ -1,63 +1,23 @@
 import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
 import express, { type Express, type Request, type Response } from 'express';
-import type { z } from 'zod';
-import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
-import { parseInput } from '../base/parse-input.ts';
 import { SendenseError } from '../base/sendense-error.ts';
-import type { IdempotencyQueries } from '../catalog/idempotency.ts';
-import { onlyOnce } from './idempotency.ts';
+import type { Caller } from './access/caller.ts';
+import type { Gate } from './access/gate.ts';
 import { openApiDocument } from './openapi.ts';
 import { sendProblem } from './problem.ts';
-import { type Answer, type Route, streamed } from './route.ts';
-import { toWire } from './wire.ts';
+import type { Route } from './route.ts';
+import { type ServeDeps, serveRoute } from './serve-route.ts';
 
-interface ServerDeps {
-  readonly logger: Logger;
-  readonly clock: Clock;
-  readonly idempotency: IdempotencyQueries;
+interface ServerDeps extends ServeDeps {
+  readonly gate: Gate;
   readonly version: string;
 }
 
 /** All requests are small; files go out, never in. */
 const MAX_BODY_BYTES = 256 * 1024;
 const base = '/api/v1';
-
-function parse(
-  schema: z.ZodType<Record<string, unknown>> | undefined,
-  value: unknown,
-  where: string,
-): Record<string, unknown> {
-  if (!schema) return {};
-  return parseInput(schema, value ?? {}, where, (detail) => new SendenseError('REQUEST_INVALID', { detail }));
-}
-
-async function serve(deps: ServerDeps, route: Route, request: Request, response: Response): Promise<void> {
-  // form data, as curl sends it unasked, would look like an empty body
-  if (route.body && request.is('json') === false)
-    throw new SendenseError('REQUEST_INVALID', {
-      detail: `the body is ${request.get('Content-Type') ?? 'of unknown type'}; it must be application/json`,
-    });
-  const input = {
-    params: parse(route.params, request.params, 'the path'),
-    query: parse(route.query, request.query, 'the query'),
-    body: parse(route.body, request.body, 'the body'),
-    request,
-    response,
-  };
-  const run = async (): Promise<Answer> => {
-    const result = await route.handle(input as never);
-    return {
-      status: result === streamed ? 0 : route.status,
-      body: result === streamed ? streamed : toWire(result),
-    };
-  };
-  const answer = await onlyOnce(deps.idempotency, deps.clock, request, run);
-  if (answer.body === streamed) return;
-  if (answer.status === 204) response.status(204).end();
-  else response.status(answer.status).json(answer.body);
-}
 
 /** The express application that serves these routes, their OpenAPI document and Swagger UI. */
 export function createServer(deps: ServerDeps, routes: readonly Route[]): Express {
@@ -68,6 +28,14 @@ export function createServer(deps: ServerDeps, routes: readonly Route[]): Expres
   app.use((_request, response, next) => {
     response.set({ 'X-Content-Type-Options': 'nosniff', 'Cache-Control': 'no-store' });
     next();
+  });
+  const callers = new WeakMap<Request, Caller>();
+  // before anything of the request is read; pages outside hold nothing but our own programs
+  app.use(base, (request, response, next) => {
+    deps.gate.admit(request, response).then((caller) => {
+      callers.set(request, caller);
+      next();
+    }, next);
   });
   app.use(express.json({ limit: MAX_BODY_BYTES, strict: true }));
   const document = openApiDocument(routes, deps.version);
@@ -81,7 +49,9 @@ export function createServer(deps: ServerDeps, routes: readonly Route[]): Expres
     const place = base + path.replace(/\{(\w+)\}/g, ':$1');
     for (const route of methods) {
       app[route.method](place, (request: Request, response: Response) => {
-        serve(deps, route, request, response).catch((error: unknown) =>
+        const caller = callers.get(request);
+        if (caller === undefined) throw new SendenseError('TOKEN_NEEDED', { detail: 'nobody was let in' });
+        serveRoute(deps, route, caller, request, response).catch((error: unknown) =>
           sendProblem(response, error, deps.logger),
         );
       });
@@ -97,7 +67,11 @@ export function createServer(deps: ServerDeps, routes: readonly Route[]): Expres
     ),
   );
   app.use((error: unknown, _request: Request, response: Response, _next: unknown) => {
-    sendProblem(response, clientFault(error) ?? error, deps.logger);
+    sendProblem(
+      response,
+      error instanceof SendenseError ? error : (clientFault(error) ?? error),
+      deps.logger,
+    );
   });
   return app;
 }

@@ -115,6 +115,8 @@ type PlannedRow = [
 
 export interface BackupFilter {
   readonly contextId?: string;
+  /** Only of these machines. */
+  readonly contextIds?: readonly string[];
   readonly status?: JobStatus;
   readonly repositoryId?: string;
   /** Only backups before this id in the list's order (newest first). */
@@ -165,9 +167,10 @@ const toBackup = (row: BackupRow, disks: readonly BackupDisk[]): Backup => ({
 function listStatements(db: Db) {
   const prepared = new Map<string, Statement<[Record<string, string | number>], BackupRow>>();
   return (filter: BackupFilter): BackupRow[] => {
-    const { contextId, status, repositoryId, after, limit } = filter;
+    const { contextId, contextIds, status, repositoryId, after, limit } = filter;
     const conditions = [
       ...(contextId === undefined ? [] : ['vm_context_id = @contextId']),
+      ...(contextIds === undefined ? [] : ['vm_context_id IN (SELECT value FROM json_each(@contextIds))']),
       ...(repositoryId === undefined ? [] : ['repository_id = @repositoryId']),
       ...(status === undefined ? [] : ['status = @status']),
       ...(after === undefined ? [] : ['(created_at, id) < (@afterAt, @afterId)']),
@@ -182,6 +185,7 @@ function listStatements(db: Db) {
     return statement.all({
       limit,
       ...(contextId === undefined ? {} : { contextId }),
+      ...(contextIds === undefined ? {} : { contextIds: JSON.stringify(contextIds) }),
       ...(repositoryId === undefined ? {} : { repositoryId }),
       ...(status === undefined ? {} : { status }),
       ...(after === undefined ? {} : { afterAt: after.createdAt, afterId: after.id }),

@@ -1,3 +1,4 @@
+import { dirname, join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { type AgentQueries, agentQueries } from './agents.ts';
@@ -8,9 +9,11 @@ import { type CoverageQueries, coverageQueries } from './coverage.ts';
 import { EventLog } from './events.ts';
 import { type IdempotencyQueries, idempotencyQueries } from './idempotency.ts';
 import { type JobQueries, jobQueries } from './jobs.ts';
+import { type MeasureQueries, measureQueries } from './measures.ts';
 import { mirrorHealthQueries } from './mirror-health.ts';
 import { type MirrorQueries, mirrorQueries } from './mirrors.ts';
 import { type MountQueries, mountQueries } from './mounts.ts';
+import { type NotificationQueries, notificationQueries } from './notifications.ts';
 import { openCatalog } from './open-catalog.ts';
 import { type PinQueries, pinQueries } from './pins.ts';
 import { type PolicyFactQueries, policyFactQueries } from './policy-facts.ts';
@@ -19,6 +22,7 @@ import { type PrunePlanQueries, prunePlanQueries } from './prune-plans.ts';
 import { type RepositoryQueries, repositoryQueries } from './repositories.ts';
 import { type RepositorySizeQueries, repositorySizeQueries } from './repository-sizes.ts';
 import { type RetiredQueries, retiredQueries } from './retired.ts';
+import { type TokenQueries, tokenQueries } from './tokens.ts';
 import { type VmQueries, vmQueries } from './vms.ts';
 
 /** All tables of one database. */
@@ -40,6 +44,9 @@ export interface Catalog extends Disposable {
   readonly mirrors: MirrorQueries;
   readonly mirrorHealth: ReturnType<typeof mirrorHealthQueries>;
   readonly bootTests: BootTestQueries;
+  readonly tokens: TokenQueries;
+  readonly notifications: NotificationQueries;
+  readonly measures: MeasureQueries;
   readonly events: EventLog;
   readonly idempotency: IdempotencyQueries;
   /** All writes of `work` become visible together or not at all. */
@@ -48,6 +55,8 @@ export interface Catalog extends Disposable {
 
 export function createCatalog(file: string, clock: Clock, logger: Logger): Catalog {
   const db = openCatalog(file);
+  const anchorFile = file === ':memory:' ? null : join(dirname(file), 'events-anchor.json');
+  const events = new EventLog(db, clock, logger, anchorFile);
   return {
     agents: agentQueries(db),
     vms: vmQueries(db),
@@ -66,9 +75,15 @@ export function createCatalog(file: string, clock: Clock, logger: Logger): Catal
     mirrors: mirrorQueries(db),
     mirrorHealth: mirrorHealthQueries(db),
     bootTests: bootTestQueries(db),
-    events: new EventLog(db, clock, logger),
+    tokens: tokenQueries(db),
+    notifications: notificationQueries(db),
+    measures: measureQueries(db),
+    events,
     idempotency: idempotencyQueries(db),
     transaction: (work) => db.transaction(work)(),
-    [Symbol.dispose]: () => db.close(),
+    [Symbol.dispose]: () => {
+      events.close();
+      db.close();
+    },
   };
 }

@@ -97,7 +97,8 @@ const toJob = (row: JobRow): Job => ({
 export function jobQueries(db: Db) {
   const byId = db.prepare<[string], JobRow>('SELECT * FROM jobs WHERE id = ?');
   const list = db.prepare<Record<string, string | number | null>, JobRow>(
-    `SELECT * FROM jobs WHERE (@status IS NULL OR status = @status) AND (@vm IS NULL OR vm_name = @vm) ORDER BY created_at DESC, id DESC LIMIT @limit`,
+    `SELECT * FROM jobs WHERE (@status IS NULL OR status = @status) AND (@vm IS NULL OR vm_name = @vm)
+       AND (@vms IS NULL OR vm_name IN (SELECT value FROM json_each(@vms))) ORDER BY created_at DESC, id DESC LIMIT @limit`,
   );
   const unfinished = db.prepare<[], JobRow>(
     `SELECT * FROM jobs WHERE status IN ('pending', 'running') ORDER BY created_at, id`,
@@ -122,8 +123,12 @@ export function jobQueries(db: Db) {
       const row = byId.get(id);
       return row ? toJob(row) : null;
     },
-    list: (filter: { status?: JobStatus; vm?: string; limit: number }): Job[] =>
-      list.all({ status: filter.status ?? null, vm: filter.vm ?? null, limit: filter.limit }).map(toJob),
+    /** Newest first. @param filter `vms`: only jobs of these machines */
+    list: (filter: { status?: JobStatus; vm?: string; vms?: readonly string[]; limit: number }): Job[] => {
+      const { status = null, vm = null, limit } = filter;
+      const vms = filter.vms === undefined ? null : JSON.stringify(filter.vms);
+      return list.all({ status, vm, vms, limit }).map(toJob);
+    },
     unfinished: (): Job[] => unfinished.all().map(toJob),
     /** That could not clean up in a repository which was away, and of which nobody did it since. */
     withLeftBehind: (): Job[] => withLeftBehind.all().map(toJob),

@@ -87,6 +87,9 @@ export function mirrorQueries(db: Db) {
   const points = db.prepare<[string], { document: string }>(
     'SELECT document FROM mirror_points WHERE mirror = ? ORDER BY completed_at DESC, name',
   );
+  const machineOf = db
+    .prepare<[string], string>('SELECT vm_name FROM mirror_points WHERE backup_id = ? LIMIT 1')
+    .pluck();
   const addPruned = db.prepare<[string, string]>(
     'INSERT OR IGNORE INTO mirror_pruned (mirror, backup_id) VALUES (?, ?)',
   );
@@ -118,6 +121,8 @@ export function mirrorQueries(db: Db) {
     remove: (name: string): void => {
       remove.run(name);
     },
+    /** Whose restore point it is, as any mirror says. */
+    machineOf: (backupId: string): string | null => machineOf.get(backupId) ?? null,
     /** Newest first. */
     points: (name: string): MirrorPoint[] =>
       points.all(name).map(({ document }) => JSON.parse(document) as MirrorPoint),

@@ -1,7 +1,8 @@
 import { type IncomingMessage, request } from 'node:http';
 import { errnoOf, isErrorCode, messageOf, SendenseError } from '../base/sendense-error.ts';
+import { connectTo, type Remote } from './remote.ts';
 
-/** The daemon over its unix socket. */
+/** The daemon over its unix socket, or over TLS. */
 export interface Client {
   call<T>(method: string, path: string, body?: unknown): Promise<T>;
   /** The body as it comes; the caller must read or destroy it. */
@@ -24,28 +25,41 @@ const whyUnreachable: Readonly<Record<string, string>> = {
   EACCES: 'your user may not open the socket; be root or in its group',
 };
 
-export function createClient(socketPath: string): Client {
-  const open = (method: string, path: string, body?: unknown) =>
-    new Promise<IncomingMessage>((resolve, reject) => {
-      const payload = body === undefined ? undefined : JSON.stringify(body);
-      const headers =
-        payload === undefined
-          ? { 'User-Agent': userAgent }
-          : {
-              'User-Agent': userAgent,
-              'Content-Type': 'application/json',
-              'Content-Length': Buffer.byteLength(payload),
-            };
-      const sent = request({ socketPath, method, path: `/api/v1${path}`, headers }, (answer) => {
+/** @param place a socket of this machine, or an appliance elsewhere */
+export function createClient(place: string | Remote): Client {
+  const open = async (method: string, path: string, body?: unknown) => {
+    const payload = body === undefined ? undefined : JSON.stringify(body);
+    const headers = {
+      'User-Agent': userAgent,
+      ...(typeof place === 'string' ? {} : { Host: place.url.host, Authorization: `Bearer ${place.token}` }),
+      ...(payload === undefined
+        ? {}
+        : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(payload) }),
+    };
+    const unreachable = (error: Error) => {
+      const socket = typeof place === 'string' ? place : place.url.origin;
+      const why = typeof place === 'string' ? whyUnreachable[errnoOf(error) ?? ''] : undefined;
+      return error instanceof SendenseError
+        ? error
+        : new SendenseError('DAEMON_UNREACHABLE', { socket, detail: why ?? messageOf(error) }, error);
+    };
+    const tls =
+      typeof place === 'string'
+        ? null
+        : await connectTo(place).catch((error: unknown) => {
+            throw unreachable(error instanceof Error ? error : new Error(messageOf(error)));
+          });
+    const way = tls === null ? { socketPath: String(place) } : { createConnection: () => tls };
+    return await new Promise<IncomingMessage>((resolve, reject) => {
+      const sent = request({ ...way, method, path: `/api/v1${path}`, headers }, (answer) => {
+        if (tls !== null) answer.once('close', () => tls.destroy());
         if ((answer.statusCode ?? 500) < 400) resolve(answer);
         else readAll(answer).then((text) => reject(problemFrom(text)), reject);
       });
-      sent.on('error', (error) => {
-        const detail = whyUnreachable[errnoOf(error) ?? ''] ?? messageOf(error);
-        reject(new SendenseError('DAEMON_UNREACHABLE', { socket: socketPath, detail }, error));
-      });
+      sent.on('error', (error) => reject(unreachable(error)));
       sent.end(payload);
     });
+  };
   return {
     open,
     call: async <T>(method: string, path: string, body?: unknown) => {

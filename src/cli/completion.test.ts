@@ -29,9 +29,13 @@ test.each<[string[], string[]]>([
   [
     ['repository', ''],
     [
+      '--ca',
+      '--fingerprint',
       '--format',
       '--help',
       '--home',
+      '--token-file',
+      '--url',
       '--version',
       'add',
       'attach',

@@ -7,6 +7,7 @@ import { completionCommand } from './completion.ts';
 import { doctorCommand } from './doctor.ts';
 import { jobCommands } from './job.ts';
 import { mirrorCommands } from './mirror/mirror.ts';
+import { notifyCommands } from './notify.ts';
 import { policyCommands } from './policy/policy.ts';
 import { scheduleCommands } from './policy/schedule.ts';
 import { repositoryCommands } from './repository/repository.ts';
@@ -15,7 +16,9 @@ import { liveCommands } from './restore/live.ts';
 import { mountCommands } from './restore/mount.ts';
 import { restoreCommands } from './restore/restore.ts';
 import { statusCommand } from './status.ts';
+import { supportCommand } from './support.ts';
 import { systemCommands } from './system.ts';
+import { tokenCommands } from './token.ts';
 import { vmCommands } from './vm.ts';
 
 /** All commands. Usage errors are thrown as CommanderError. */
@@ -24,6 +27,10 @@ export function createProgram(version: string): Command {
     .description('Back up machines into plain qcow2 chains, and get them back.')
     .version(version)
     .option('--home <dir>', 'home of the daemon (or SENDENSE_HOME)')
+    .option('--url <url>', 'an appliance elsewhere, as https://HOST:8443 (or SENDENSE_URL)')
+    .option('--token-file <file>', 'with --url: the file with the token (or SENDENSE_TOKEN_FILE)')
+    .option('--fingerprint <sha256>', 'with --url: of its certificate (or SENDENSE_FINGERPRINT)')
+    .option('--ca <file>', 'with --url: who vouches for its certificate (or SENDENSE_CA)')
     .addOption(
       new Option('-o, --format <format>', 'how answers are printed')
         .choices(['table', 'json', 'yaml', 'name'])
@@ -44,9 +51,12 @@ export function createProgram(version: string): Command {
   mirrorCommands(program);
   policyCommands(program);
   scheduleCommands(program);
+  tokenCommands(program);
+  notifyCommands(program);
   systemCommands(program);
   statusCommand(program);
   doctorCommand(program);
+  supportCommand(program);
   completionCommand(program);
   inherit(program);
   return program;

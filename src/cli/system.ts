@@ -1,14 +1,16 @@
 import type { Command } from 'commander';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
+import { eventsVerifyCommand } from './events-verify.ts';
 import { print } from './output.ts';
 
 export function systemCommands(program: Command): void {
-  program
+  const events = program
     .command('events')
     .description('what happened, newest first')
     .option('--limit <n>', 'how many', '50')
-    .action(async (options: { limit: string }, command: Command) => {
+    .option('--requests', 'also the requests that changed something')
+    .action(async (options: { limit: string; requests?: boolean }, command: Command) => {
       const { client, format } = contextOf(command);
       interface EventView {
         readonly id: number;
@@ -16,10 +18,12 @@ export function systemCommands(program: Command): void {
         readonly severity: string;
         readonly kind: string;
         readonly message: string;
+        readonly actor: string | null;
+        readonly origin: string | null;
       }
       const answer = await client.call<{ events: EventView[] }>(
         'GET',
-        `/events${query({ limit: options.limit })}`,
+        `/events${query({ limit: options.limit, requests: options.requests })}`,
       );
       print(
         format,
@@ -29,11 +33,18 @@ export function systemCommands(program: Command): void {
           { title: 'TIME', value: (row) => row.at.slice(0, 19).replace('T', ' ') },
           { title: 'SEVERITY', value: (row) => row.severity },
           { title: 'KIND', value: (row) => row.kind },
+          {
+            title: 'WHO',
+            value: ({ actor, origin }) =>
+              actor === null ? '' : origin === 'socket' ? actor : `${actor} (${origin})`,
+          },
           { title: 'MESSAGE', value: (row) => row.message },
         ],
         (row) => String(row.id),
       );
     });
+
+  eventsVerifyCommand(events);
 
   program
     .command('config')

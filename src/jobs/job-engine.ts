@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import pLimit from 'p-limit';
+import { asNow, inJob } from '../base/actor.ts';
 import type { Clock } from '../base/clock.ts';
 import { newJobId } from '../base/ids.ts';
 import type { Logger } from '../base/logger.ts';
@@ -147,7 +148,8 @@ export class JobEngine {
     this.changes.emit('job', job);
     const lane =
       work.lane ?? (work.isBackground ? this.#background : work.isAside ? this.#aside : this.#limit);
-    void lane(() => this.#run(running, work)).then(resolve);
+    const onBehalf = asNow();
+    void lane(() => onBehalf(() => inJob(jobId, () => this.#run(running, work)))).then(resolve);
     return job;
   }
 

@@ -1,7 +1,8 @@
-import { chmod, rm } from 'node:fs/promises';
+import { chmod, chown, rm } from 'node:fs/promises';
 import type { Server } from 'node:http';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type HomePaths, MAX_SOCKET_PATH_BYTES } from '../base/home-paths.ts';
+import { run } from '../base/process.ts';
 import { SendenseError } from '../base/sendense-error.ts';
 
 /** The kernel cuts off longer names without a word. */
@@ -13,12 +14,32 @@ export function checkSocketLengths(paths: HomePaths): void {
   });
 }
 
-/** Serves on a unix socket for the daemon's own group. */
-export async function listen(server: Server, socketFile: string): Promise<void> {
+/** @throws CONFIG_INVALID */
+async function groupId(name: string): Promise<number> {
+  const { stdout } = await run('getent', ['group', name]).catch(() => ({ stdout: '' }));
+  const gid = /^[^:]*:[^:]*:(\d+):/.exec(stdout)?.[1];
+  if (gid === undefined)
+    throw new SendenseError('CONFIG_INVALID', { detail: `api.socket_group: there is no group ${name}` });
+  return Number(gid);
+}
+
+/**
+ * Serves on a unix socket for one group.
+ * @param group its name; empty: the daemon's own
+ * @throws CONFIG_INVALID when there is no such group
+ */
+export async function listen(server: Server, socketFile: string, group: string): Promise<void> {
+  const gid = group === '' ? null : await groupId(group);
   await rm(socketFile, { force: true }); // the home is locked, so nobody listens there
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(socketFile, resolve);
   });
+  if (gid !== null) {
+    // they may go through the folder and see nothing else of it: its files stay of the daemon's own group
+    await chown(dirname(socketFile), process.getuid?.() ?? -1, gid);
+    await chmod(dirname(socketFile), 0o710);
+    await chown(socketFile, process.getuid?.() ?? -1, gid);
+  }
   await chmod(socketFile, 0o660);
 }

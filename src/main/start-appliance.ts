@@ -1,27 +1,29 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttpServer } from 'node:http';
 import { join } from 'node:path';
-import { agentRoutes } from '../api/routes/agent-routes.ts';
-import { backupRoutes } from '../api/routes/backup-routes.ts';
-import { bootTestRoutes } from '../api/routes/boot-test-routes.ts';
-import { browseRoutes } from '../api/routes/browse-routes.ts';
-import { chainRoutes } from '../api/routes/chain-routes.ts';
-import { copyRoutes } from '../api/routes/copy-routes.ts';
-import { coverageRoutes } from '../api/routes/coverage-routes.ts';
-import { jobRoutes } from '../api/routes/job-routes.ts';
-import { libvirtRestoreRoutes } from '../api/routes/libvirt-restore-routes.ts';
-import { liveRoutes } from '../api/routes/live-routes.ts';
-import { mirrorRoutes } from '../api/routes/mirror-routes.ts';
-import { mirrorWorkRoutes } from '../api/routes/mirror-work-routes.ts';
-import { policyRoutes } from '../api/routes/policy-routes.ts';
-import { repositoryRoutes } from '../api/routes/repository-routes.ts';
-import { restoreRoutes } from '../api/routes/restore-routes.ts';
-import { scheduleRoutes } from '../api/routes/schedule-routes.ts';
-import { type Health, systemRoutes } from '../api/routes/system-routes.ts';
-import { verifyRoutes } from '../api/routes/verify-routes.ts';
-import { vmRoutes } from '../api/routes/vm-routes.ts';
-import { wholeDiskRoutes } from '../api/routes/whole-disk-routes.ts';
+import { tokenRoutes } from '../api/routes/access/token-routes.ts';
+import { backupRoutes } from '../api/routes/backups/backup-routes.ts';
+import { chainRoutes } from '../api/routes/backups/chain-routes.ts';
+import { copyRoutes } from '../api/routes/backups/copy-routes.ts';
+import { verifyRoutes } from '../api/routes/backups/verify-routes.ts';
+import { agentRoutes } from '../api/routes/machines/agent-routes.ts';
+import { vmRoutes } from '../api/routes/machines/vm-routes.ts';
+import { mirrorRoutes } from '../api/routes/mirrors/mirror-routes.ts';
+import { mirrorWorkRoutes } from '../api/routes/mirrors/mirror-work-routes.ts';
+import { coverageRoutes } from '../api/routes/policies/coverage-routes.ts';
+import { policyRoutes } from '../api/routes/policies/policy-routes.ts';
+import { scheduleRoutes } from '../api/routes/policies/schedule-routes.ts';
+import { repositoryRoutes } from '../api/routes/repositories/repository-routes.ts';
+import { bootTestRoutes } from '../api/routes/restore/boot-test-routes.ts';
+import { browseRoutes } from '../api/routes/restore/browse-routes.ts';
+import { libvirtRestoreRoutes } from '../api/routes/restore/libvirt-restore-routes.ts';
+import { liveRoutes } from '../api/routes/restore/live-routes.ts';
+import { restoreRoutes } from '../api/routes/restore/restore-routes.ts';
+import { wholeDiskRoutes } from '../api/routes/restore/whole-disk-routes.ts';
+import { jobRoutes } from '../api/routes/system/job-routes.ts';
+import type { Health } from '../api/routes/system/system-routes.ts';
 import { createServer } from '../api/server.ts';
+import { listenTls } from '../api/tls/listen-tls.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { LoadedConfig } from '../base/config/load-config.ts';
 import type { HomePaths } from '../base/home-paths.ts';
@@ -46,12 +48,14 @@ import { probeToolVersions, versionText } from '../qemu/tool-versions.ts';
 import type { Repository } from '../repository/open-repository.ts';
 import { cleanUpHome } from './clean-up-home.ts';
 import { checkSocketLengths, listen } from './home-socket.ts';
+import { apiCredentials, wireAccess } from './wire-access.ts';
 import { wireAgents } from './wire-agents.ts';
 import { wireBootTests } from './wire-boot-tests.ts';
 import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
 import { wireLive } from './wire-live.ts';
 import { wireMirrors } from './wire-mirrors.ts';
 import { wireMounts } from './wire-mounts.ts';
+import { wireObservation } from './wire-observation.ts';
 import { wirePolicies } from './wire-policies.ts';
 import { libvirtSettings, wireSources } from './wire-sources.ts';
 import { wireTools } from './wire-tools.ts';
@@ -78,6 +82,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const { config } = loaded;
   const clock = deps.clock ?? systemClock;
   checkSocketLengths(paths);
+  const credentials = await apiCredentials({ clock, config, paths });
   const mountd = await cleanUpHome(deps);
 
   const catalog = createCatalog(paths.catalogFile, clock, logger);
@@ -197,6 +202,11 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     repositories,
     hasMountd: mountd.hasPrivileges,
     vmFolder: deps.vmFolder,
+    secretPaths: [
+      ...['api', 'api/own.key', 'agents', 'mirrors'].map((name) => join(paths.stateFolder, name)),
+      paths.catalogFile,
+    ],
+    certificateUntil: () => api?.certificateUntil ?? null,
     tools: () => ({
       versions: tools,
       areStarted: programs.areReady() || programs.failure() !== null,
@@ -228,13 +238,25 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     prune: routeDeps,
     bootTests: { ...restore, clock, boots },
   });
-  const app = createServer({ logger, clock, idempotency: catalog.idempotency, version: deps.version }, [
+  const labelsOf = (vmName: string) => catalog.vms.byName(vmName)?.labels ?? {};
+  const access = wireAccess({ catalog, clock, config, paths, labelsOf });
+  const subjects = { catalog, engine, mounts, lives: live.lives };
+  const { events, idempotency } = catalog;
+  const served = { logger, clock, events, idempotency, version: deps.version };
+  const observation = wireObservation({
+    ...{ catalog, clock, loaded, logger, paths, repositories, mounts, lives: live.lives, health },
+    ...{ examine: () => examine(doctor), api: () => api },
+  });
+  const app = createServer({ ...served, gate: access.gate, subjects }, [
     ...backupRoutes({ backup, catalog, clock, engine, locks, repositories, chainsChanged, backupMade }),
     ...chainRoutes(routeDeps),
     ...copyRoutes({ ...routeDeps, workFolder: join(paths.runFolder, 'copy') }),
     ...vmRoutes({ catalog, clock, locks, repositories, sourceOf: capture.sourceOf, agents: agents.disks }),
     ...agentRoutes(agents.office),
-    ...jobRoutes({ engine, jobs: catalog.jobs }),
+    ...jobRoutes({
+      ...{ engine, jobs: catalog.jobs },
+      vmNames: () => catalog.vms.all().map(({ name }) => name),
+    }),
     ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, mirrors, ownFolders }),
     ...wholeDiskRoutes(restore),
     ...libvirtRestoreRoutes({ ...restore, ...live, libvirtSettings: virtSettings }),
@@ -248,10 +270,15 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     ...coverageRoutes({ ...policies.routeDeps, health }),
     ...mirrorRoutes(mirrors),
     ...mirrorWorkRoutes({ ...mirrors, chainsChanged, reserveBytes: config.repository.reserve_bytes }),
-    ...systemRoutes({ catalog, loaded, health, examine: () => examine(doctor) }),
+    ...tokenRoutes({ office: access.office, tokens: catalog.tokens.all, now: () => clock.now() }),
+    ...observation.routes,
   ]);
   const server = createHttpServer(app);
-  await listen(server, paths.socketFile);
+  server.on('connection', (socket) => access.gate.isLocal(socket));
+  const api = credentials === null ? null : await listenTls(config.api.listen, credentials, app);
+  if (api !== null)
+    logger.info({ address: api.address, fingerprint: api.fingerprint }, 'serves the API over TLS');
+  await listen(server, paths.socketFile, config.api.socket_group);
   await writeFile(join(paths.runFolder, 'sendensed.pid'), `${process.pid}\n`);
   catalog.events.add({
     kind: 'daemon.started',
@@ -284,6 +311,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
 
   const stop = async () => {
     server.close();
+    api?.server.close();
     await watch[Symbol.asyncDispose]();
     policies.close();
     keeper.close();
@@ -293,6 +321,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     await agents.stop();
     await Promise.all([mounts.closeAll(), live.lives.closeAll()]);
     server.closeAllConnections();
+    api?.server.closeAllConnections();
     await Promise.all([programs.stop(), mountd.stop()]);
     catalog.events.add({
       kind: 'daemon.stopped',
@@ -301,7 +330,9 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
       message: 'sendensed stopped.',
       data: {},
     });
+    live.watch[Symbol.dispose]();
     await repositories.closeAll();
+    await observation.stop();
     catalog[Symbol.dispose]();
     await rm(paths.socketFile, { force: true });
     await rm(join(paths.runFolder, 'sendensed.pid'), { force: true });

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { ChainRouteDeps } from '../api/routes/chain-routes.ts';
+import type { ChainRouteDeps } from '../api/routes/backups/chain-routes.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Config } from '../base/config/config-schema.ts';
 import type { HomePaths } from '../base/home-paths.ts';

@@ -5,6 +5,7 @@ import type { Config } from '../base/config/config-schema.ts';
 import type { HomePaths } from '../base/home-paths.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Catalog } from '../catalog/catalog.ts';
+import { LiveClientWatch } from '../jobs/restore/watch-live-clients.ts';
 import { LiveRegistry } from '../restore/live/live-registry.ts';
 
 interface LiveWiring {
@@ -62,8 +63,10 @@ export function wireLive({ catalog, clock, config, logger, paths }: LiveWiring) 
       say('live.closed', 'info', backupId, live.liveId, `${live.liveId} is no longer served (${reason}).`);
     },
   });
+  const watch = new LiveClientWatch({ lives, events: catalog.events, logger });
   return {
     lives,
+    watch,
     liveLocks,
     defaultExpiresS: config.live.expires_s,
     tcpAddress: config.live.tcp_address,

@@ -5,7 +5,7 @@ import * as x509 from '@peculiar/x509';
 /** Clocks of two machines are never the same: a certificate is good from a little before it was made. */
 export const BACKDATE_MS = 24 * 3600 * 1000;
 
-const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
+export const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 
 /** A key pair and the certificate of its public half, all PEM. */
 export interface Credentials {
@@ -27,7 +27,7 @@ export async function newPrivateKey(): Promise<string> {
 /** As the library names it: with a browser's types beside Node's, the same keys have two. */
 type KeyPair = Parameters<typeof x509.Pkcs10CertificateRequestGenerator.create>[0]['keys'];
 
-async function importPair(keyPem: string): Promise<KeyPair> {
+export async function importPair(keyPem: string): Promise<KeyPair> {
   const pkcs8 = x509.PemConverter.decodeFirst(keyPem);
   const privateKey = await crypto.subtle.importKey('pkcs8', pkcs8, algorithm, true, ['sign']);
   const spki = createPublicKey(keyPem).export({ type: 'spki', format: 'der' });
@@ -45,7 +45,7 @@ export const keyFingerprint = (publicKey: string | Uint8Array): string =>
     .update(typeof publicKey === 'string' ? Buffer.from(publicKey, 'base64') : publicKey)
     .digest('hex');
 
-const serialNumber = () => `00${randomBytes(16).toString('hex')}`;
+export const serialNumber = () => `00${randomBytes(16).toString('hex')}`;
 
 /** A new authority. @param commonName for people */
 export async function makeAuthority(commonName: string, now: Date, lifetimeMs: number): Promise<Credentials> {

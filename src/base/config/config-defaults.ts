@@ -92,6 +92,15 @@ export const configDefaults = {
     /** What a guest may write while it is tested; a start writes some 100 MiB. */
     overlay_limit_bytes: 20 * 1024 * 1024 * 1024,
   },
+  api: {
+    /** Off: only the unix socket, until somebody says where. */
+    listen: '',
+    /** Empty: one that the appliance makes for itself, to be pinned by its fingerprint. */
+    tls_certificate: '',
+    tls_key: '',
+    /** Empty: the daemon's own group. Who is in it has every right. */
+    socket_group: '',
+  },
   agents: {
     /** Off: nothing listens until somebody says where. */
     listen: '',

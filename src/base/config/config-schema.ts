@@ -11,6 +11,7 @@ const hostAndPort = z.string().refine((text) => {
   const match = /^(?:\d+\.\d+\.\d+\.\d+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})$/.exec(text);
   return text === '' || (match !== null && isPort(match[1]));
 }, 'write it as 0.0.0.0:7443 or [::]:7443, or leave it empty');
+const absoluteOrEmpty = z.string().regex(/^(\/.*)?$/, 'an absolute path, or empty');
 const portRange = z.string().refine((text) => {
   const [, first, last] = /^(\d{1,5})-(\d{1,5})$/.exec(text) ?? [];
   return first !== undefined && Number(first) > 0 && Number(first) <= Number(last) && isPort(last);
@@ -108,6 +109,28 @@ export const configSchema = z.strictObject({
       keep: z.number().int().min(1).max(1000).default(d.boot_test.keep),
       overlay_limit_bytes: z.number().int().min(1).default(d.boot_test.overlay_limit_bytes),
     })
+    .prefault({}),
+  api: z
+    .strictObject({
+      listen: hostAndPort.default(d.api.listen),
+      tls_certificate: absoluteOrEmpty.default(d.api.tls_certificate),
+      tls_key: absoluteOrEmpty.default(d.api.tls_key),
+      socket_group: z
+        .string()
+        .regex(/^([a-z_][a-z0-9_-]{0,31})?$/, 'the name of a group')
+        .default(d.api.socket_group),
+      /** Where callers below admin may have the appliance write; a list, or in one text with commas. */
+      restore_folders: z
+        .preprocess(
+          (value) => (typeof value === 'string' ? value.split(',').filter((part) => part !== '') : value),
+          z.array(z.string().startsWith('/', 'an absolute path')),
+        )
+        .default([]),
+    })
+    .refine(
+      ({ tls_certificate, tls_key }) => (tls_certificate === '') === (tls_key === ''),
+      'tls_certificate and tls_key belong together',
+    )
     .prefault({}),
   agents: z
     .strictObject({

@@ -20,7 +20,11 @@ interface ConfigInputs {
 }
 
 /** Variables of the same prefix that are not settings. */
-const reservedVariables = new Set(['SENDENSE_HOME', 'SENDENSE_OWNER', 'SENDENSE_CRASH_AT']);
+const reservedVariables = new Set([
+  ...['SENDENSE_HOME', 'SENDENSE_OWNER', 'SENDENSE_CRASH_AT'],
+  // of sendense-ctl
+  ...['SENDENSE_URL', 'SENDENSE_TOKEN_FILE', 'SENDENSE_FINGERPRINT', 'SENDENSE_CA'],
+]);
 
 type Tree = Record<string, Record<string, unknown>>;
 

@@ -6,6 +6,8 @@ import type { Config } from '../../base/config/config-schema.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { vmAvailability } from '../../restore/vm/vm-image.ts';
 import type { Repositories } from '../repository/repositories.ts';
+import { accessFacts } from './access-facts.ts';
+import { checkAccess } from './check-access.ts';
 import { checkHost, type Host } from './check-host.ts';
 import { checkMounts } from './check-mounts.ts';
 import { checkRepositories } from './check-repositories.ts';
@@ -20,6 +22,10 @@ export interface DoctorDeps {
   readonly tools: () => Omit<ToolState, 'needsNbdServer'>;
   readonly hasMountd: boolean;
   readonly vmFolder: string;
+  /** What holds secrets. */
+  readonly secretPaths: readonly string[];
+  /** ISO 8601; null: the API is not reached over TCP. */
+  readonly certificateUntil: () => string | null;
 }
 
 /** Looks at everything that backups and restores need, as this process sees it. */
@@ -38,6 +44,12 @@ export async function examine(deps: DoctorDeps): Promise<Finding[]> {
       vm: await vmAvailability(deps.vmFolder),
       hasProgram,
     }),
+    ...checkAccess(
+      await accessFacts(deps.secretPaths, {
+        ...{ now: host.now, certificateUntil: deps.certificateUntil() },
+        isOwnCertificate: config.api.tls_certificate === '',
+      }),
+    ),
     ...(await checkRepositories(repositories.known(), config.repository.reserve_bytes)),
   ];
 }
