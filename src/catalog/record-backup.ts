@@ -140,7 +140,7 @@ export function adoptRepository(
       }
       refreshChains(catalog, vm.context_id, repository.id, now);
     });
-    adopted.push(...unknown.map(({ backup_id }) => backup_id));
+    for (const { backup_id } of unknown) adopted.push(backup_id);
   }
   return adopted;
 }

@@ -28,7 +28,10 @@ export function print<T>(
       columns.map((column) => column.title),
       ...rows.map((row) => columns.map((column) => printable(column.value(row)))),
     ];
-    const widths = columns.map((_, index) => Math.max(...cells.map((line) => line[index]?.length ?? 0)));
+    const widths = columns.map((_, index) =>
+      // there may be more rows than a call takes arguments
+      cells.reduce((widest, line) => Math.max(widest, line[index]?.length ?? 0), 0),
+    );
     for (const line of cells)
       write(
         line

@@ -156,7 +156,8 @@ class Scan {
     await confirmRepository(repository);
     const { content, unreadable } = await readMachine(repository.root, vmUuid);
     await confirmRepository(repository);
-    if (content) this.#adopted.push(...(await adoptMachine(this.#deps, repository, content)).adopted);
+    const { adopted } = content ? await adoptMachine(this.#deps, repository, content) : { adopted: [] };
+    for (const id of adopted) this.#adopted.push(id);
     await confirmRepository(repository);
     for (const { path, error } of unreadable) {
       this.#unreadable += 1;
