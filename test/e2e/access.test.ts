@@ -78,6 +78,24 @@ describe('a token of one machine', () => {
     expect(problem(await ask('GET', '/events'))).toEqual([403, 'SCOPE_TOO_NARROW']);
   });
 
+  it('is for the machines that bear its labels now, and cannot give them to others', async () => {
+    const labelled = api.token('labelled', 'operator', '--label', 'team=shop');
+    const seen = async () =>
+      (JSON.parse((await api.ask('GET', '/vms', labelled)).body) as { vms: { name: string }[] }).vms.map(
+        ({ name }) => name,
+      );
+    expect(await seen()).toEqual([]);
+    appliance.json('vm', 'set', 'db', '--label', 'team=shop');
+    expect(await seen()).toEqual(['db']);
+    expect((await api.ask('GET', `/backup/${ids['db']}`, labelled)).status).toBe(200);
+    expect(problem(await api.ask('GET', `/backup/${ids['web']}`, labelled))).toEqual([404, 'BACKUP_UNKNOWN']);
+    const labels = { labels: { team: 'shop' } };
+    for (const vm of ['web', 'db'])
+      expect(problem(await api.ask('PATCH', `/vms/${vm}`, labelled, labels))).toEqual([403, 'ROLE_TOO_LOW']);
+    appliance.json('vm', 'set', 'db', '--label', 'team=other');
+    expect(await seen()).toEqual([]);
+  });
+
   it('gets its files out, the same as they went in, and no others', async () => {
     const mounted = await ask('POST', '/restore/mount', { backup_id: 'latest:web' });
     expect(mounted.status, mounted.body).toBe(201);
