@@ -49,7 +49,12 @@ export async function startTask(
       return await startVerify(deps.verify, { subject, clear: false, mibPerSecond: null });
     }
     case 'mirror':
-      if (!catalog.policyFacts.isMissingIn(target, contextId)) return null;
+      // what a verification found damaged is sent again
+      if (
+        !catalog.policyFacts.isMissingIn(target, contextId) &&
+        catalog.mirrorHealth.damaged(target).length === 0
+      )
+        return null;
       return startSync(deps.mirrors, target, { backup: null, vmName: vm.name });
     case 'boot-test': {
       const backup = catalog.policyFacts.newest(contextId, repositoryId);
