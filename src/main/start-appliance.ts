@@ -1,26 +1,6 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttpServer } from 'node:http';
 import { join } from 'node:path';
-import { tokenRoutes } from '../api/routes/access/token-routes.ts';
-import { backupRoutes } from '../api/routes/backups/backup-routes.ts';
-import { chainRoutes } from '../api/routes/backups/chain-routes.ts';
-import { copyRoutes } from '../api/routes/backups/copy-routes.ts';
-import { verifyRoutes } from '../api/routes/backups/verify-routes.ts';
-import { agentRoutes } from '../api/routes/machines/agent-routes.ts';
-import { vmRoutes } from '../api/routes/machines/vm-routes.ts';
-import { mirrorRoutes } from '../api/routes/mirrors/mirror-routes.ts';
-import { mirrorWorkRoutes } from '../api/routes/mirrors/mirror-work-routes.ts';
-import { coverageRoutes } from '../api/routes/policies/coverage-routes.ts';
-import { policyRoutes } from '../api/routes/policies/policy-routes.ts';
-import { scheduleRoutes } from '../api/routes/policies/schedule-routes.ts';
-import { repositoryRoutes } from '../api/routes/repositories/repository-routes.ts';
-import { bootTestRoutes } from '../api/routes/restore/boot-test-routes.ts';
-import { browseRoutes } from '../api/routes/restore/browse-routes.ts';
-import { libvirtRestoreRoutes } from '../api/routes/restore/libvirt-restore-routes.ts';
-import { liveRoutes } from '../api/routes/restore/live-routes.ts';
-import { restoreRoutes } from '../api/routes/restore/restore-routes.ts';
-import { wholeDiskRoutes } from '../api/routes/restore/whole-disk-routes.ts';
-import { jobRoutes } from '../api/routes/system/job-routes.ts';
 import type { Health } from '../api/routes/system/system-routes.ts';
 import { createServer } from '../api/server.ts';
 import { listenTls } from '../api/tls/listen-tls.ts';
@@ -35,7 +15,7 @@ import { createCatalog } from '../catalog/catalog.ts';
 import { carryHere } from '../jobs/backup/carry-here.ts';
 import { machineRef } from '../jobs/backup/machine-ref.ts';
 import { resumeBackup } from '../jobs/backup/start-backup.ts';
-import { type DoctorDeps, examine } from '../jobs/doctor/examine.ts';
+import { examine } from '../jobs/doctor/examine.ts';
 import { JobEngine } from '../jobs/job-engine.ts';
 import { giveUpBackup, type RecoverDeps, recoverJobs } from '../jobs/recover-jobs.ts';
 import { Repositories } from '../jobs/repository/repositories.ts';
@@ -52,11 +32,13 @@ import { apiCredentials, wireAccess } from './wire-access.ts';
 import { wireAgents } from './wire-agents.ts';
 import { wireBootTests } from './wire-boot-tests.ts';
 import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
+import { foldersOf, wireDoctor } from './wire-doctor.ts';
 import { wireLive } from './wire-live.ts';
 import { wireMirrors } from './wire-mirrors.ts';
 import { wireMounts } from './wire-mounts.ts';
 import { wireObservation } from './wire-observation.ts';
 import { wirePolicies } from './wire-policies.ts';
+import { wireRoutes } from './wire-routes.ts';
 import { libvirtSettings, wireSources } from './wire-sources.ts';
 import { wireTools } from './wire-tools.ts';
 
@@ -195,34 +177,11 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     openMounts: mounts.list().length,
     scrub: scrub.report(),
   });
-  const doctor: DoctorDeps = {
-    catalog,
-    clock,
-    config,
-    repositories,
-    hasMountd: mountd.hasPrivileges,
-    vmFolder: deps.vmFolder,
-    secretPaths: [
-      ...['api', 'api/own.key', 'agents', 'mirrors'].map((name) => join(paths.stateFolder, name)),
-      paths.catalogFile,
-    ],
-    certificateUntil: () => api?.certificateUntil ?? null,
-    tools: () => ({
-      versions: tools,
-      areStarted: programs.areReady() || programs.failure() !== null,
-      nbdServerPid: programs.nbdServer.pid,
-      storageDaemonPid: programs.daemon.pid,
-      storageDaemonLog: join(paths.runFolder, 'qsd.log'),
-    }),
-  };
-  const ownFolders = [
-    paths.home,
-    paths.runFolder,
-    paths.mountFolder,
-    paths.defaultRepositoryFolder,
-    paths.configFile,
-    paths.catalogFile,
-  ].map((path) => (path.endsWith('.db') || path.endsWith('.toml') ? join(path, '..') : path));
+  const doctor = wireDoctor({
+    ...{ catalog, clock, config, paths, repositories, programs, versions: tools, vmFolder: deps.vmFolder },
+    ...{ hasMountd: mountd.hasPrivileges, certificateUntil: () => api?.certificateUntil ?? null },
+  });
+  const ownFolders = foldersOf(paths);
   const restoreTools = {
     logger,
     stateFolder: join(paths.stateFolder, 'restores'),
@@ -247,32 +206,30 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     ...{ catalog, clock, loaded, logger, paths, repositories, mounts, lives: live.lives, health },
     ...{ examine: () => examine(doctor), api: () => api },
   });
-  const app = createServer({ ...served, gate: access.gate, subjects }, [
-    ...backupRoutes({ backup, catalog, clock, engine, locks, repositories, chainsChanged, backupMade }),
-    ...chainRoutes(routeDeps),
-    ...copyRoutes({ ...routeDeps, workFolder: join(paths.runFolder, 'copy') }),
-    ...vmRoutes({ catalog, clock, locks, repositories, sourceOf: capture.sourceOf, agents: agents.disks }),
-    ...agentRoutes(agents.office),
-    ...jobRoutes({
-      ...{ engine, jobs: catalog.jobs },
-      vmNames: () => catalog.vms.all().map(({ name }) => name),
+  const app = createServer(
+    { ...served, gate: access.gate, subjects },
+    wireRoutes({
+      backups: { ...startBackups, catalog, clock },
+      chains: routeDeps,
+      copies: { ...routeDeps, workFolder: join(paths.runFolder, 'copy') },
+      vms: { catalog, clock, locks, repositories, sourceOf: capture.sourceOf, agents: agents.disks },
+      agents: agents.office,
+      jobs: { engine, jobs: catalog.jobs, vmNames: () => catalog.vms.all().map(({ name }) => name) },
+      mounts: { catalog, repositories, locks, mounts, mountLocks, mirrors, ownFolders },
+      restore,
+      libvirtRestore: { ...restore, ...live, libvirtSettings: virtSettings },
+      live: { ...restore, ...live },
+      browse: { catalog, mounts, downloads },
+      bootTests: { ...restore, clock, boots },
+      repositories: { ...space, engine, repositories, locks },
+      verify,
+      policies: policies.routeDeps,
+      coverage: { ...policies.routeDeps, health },
+      mirrors: { ...mirrors, chainsChanged, reserveBytes: config.repository.reserve_bytes },
+      tokens: { office: access.office, tokens: catalog.tokens.all, now: () => clock.now() },
+      others: observation.routes,
     }),
-    ...restoreRoutes({ catalog, repositories, locks, mounts, mountLocks, mirrors, ownFolders }),
-    ...wholeDiskRoutes(restore),
-    ...libvirtRestoreRoutes({ ...restore, ...live, libvirtSettings: virtSettings }),
-    ...liveRoutes({ ...restore, ...live }),
-    ...browseRoutes({ catalog, mounts, downloads }),
-    ...bootTestRoutes({ ...restore, clock, boots }),
-    ...repositoryRoutes({ ...space, engine, repositories, locks }),
-    ...verifyRoutes(verify),
-    ...policyRoutes(policies.routeDeps),
-    ...scheduleRoutes(policies.routeDeps),
-    ...coverageRoutes({ ...policies.routeDeps, health }),
-    ...mirrorRoutes(mirrors),
-    ...mirrorWorkRoutes({ ...mirrors, chainsChanged, reserveBytes: config.repository.reserve_bytes }),
-    ...tokenRoutes({ office: access.office, tokens: catalog.tokens.all, now: () => clock.now() }),
-    ...observation.routes,
-  ]);
+  );
   const server = createHttpServer(app);
   server.on('connection', (socket) => access.gate.isLocal(socket));
   const api = credentials === null ? null : await listenTls(config.api.listen, credentials, app);
