@@ -65,7 +65,10 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const clock = deps.clock ?? systemClock;
   checkSocketLengths(paths);
   const credentials = await apiCredentials({ clock, config, paths });
+  // a start that fails leaves no program behind
+  await using started = new AsyncDisposableStack();
   const mountd = await cleanUpHome(deps);
+  started.defer(() => mountd.stop());
 
   const catalog = createCatalog(paths.catalogFile, clock, logger);
   catalog.mounts.closeLeftovers(clock.now());
@@ -104,6 +107,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   for (const repository of repositories.all()) await clearLeftBehind({ catalog, clock }, repository);
 
   const programs = wireTools({ catalog, config, logger, paths, versions: tools });
+  started.defer(() => programs.stop());
   const engine = new JobEngine({
     jobs: catalog.jobs,
     events: catalog.events,
@@ -128,6 +132,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     wanted: resumable.map(({ resumption }) => resumption),
     daemon: programs.daemon,
   });
+  started.defer(() => agents.stop());
   const live = wireLive({ catalog, clock, config, logger, paths });
   const { keeper, routeDeps } = wireChains({
     catalog,
@@ -294,5 +299,6 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     await rm(paths.socketFile, { force: true });
     await rm(join(paths.runFolder, 'sendensed.pid'), { force: true });
   };
+  started.move();
   return { stop };
 }

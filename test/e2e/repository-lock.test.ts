@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -79,7 +79,23 @@ it('is free after a stop and after a detach, and tells of a local one at start',
   expect(result.stderr).toContain('(REPOSITORY_IN_USE)');
   expect(result.stderr).toContain(`pid ${second.pid}`);
   expect(result.status).toBe(21);
+  // the helper with the rights of root among them
+  expect(programsOf(third)).toEqual([]);
 });
+
+/** Command lines that name a home. */
+function programsOf(home: string): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        return [readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')];
+      } catch {
+        return [];
+      }
+    })
+    .filter((command) => command.includes(home));
+}
 
 it('lets a detached file system be unmounted, and opens it when it is mounted again', async () => {
   const usb = new LoopFolder(join(work, 'usb'), 32);
