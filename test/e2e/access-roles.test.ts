@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
 import { TlsApi } from '../support/tls-api.ts';
@@ -59,6 +60,17 @@ test('every route says its role and what it is about, as the table in docs/acces
     '',
   ].join('\n');
   await expect(text).toMatchFileSnapshot('../../docs/access.md');
+});
+
+test('docs/api.md has every route of the daemon with its role, and no other', () => {
+  const page = readFileSync('docs/api.md', 'utf8');
+  const told = [...page.matchAll(/^### ([A-Z]+) (\S+)\n\n.* Role \*\*(\w+)\*\*/gm)].map((found) =>
+    found.slice(1).join(' '),
+  );
+  const served = routes.map(
+    ({ method, path, operation }) => `${method.toUpperCase()} ${path} ${operation['x-sendense-role']}`,
+  );
+  expect(told.toSorted()).toEqual(served.toSorted());
 });
 
 test('what changes something is never for viewers, and what makes others mighty only for admins', () => {

@@ -4,7 +4,7 @@ export type ErrorKind = 'user' | 'environment' | 'data' | 'bug';
 export interface ErrorCodeEntry {
   readonly kind: ErrorKind;
   readonly http: number;
-  /** Exit code of `sendense-ctl`, from the table in `docs/cli-json.md`. */
+  /** Exit code of `sendense-ctl`, from the table in `docs/cli.md`. */
   readonly exit: number;
   /** True when the same request may succeed later without anybody changing it. */
   readonly retryable: boolean;
