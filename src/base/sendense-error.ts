@@ -69,7 +69,8 @@ export function toSendenseError(error: unknown): SendenseError {
   // cleaning up failed too: what failed first is the story
   if (error instanceof SuppressedError) return toSendenseError(error.suppressed);
   if (errnoOf(error) === 'ENOSPC') return new SendenseError('DISK_FULL', { path: pathOf(error) }, error);
-  if (errnoOf(error) === 'SQLITE_FULL')
+  // no errno: the database has names of its own
+  if (error instanceof Error && 'code' in error && error.code === 'SQLITE_FULL')
     return new SendenseError('DISK_FULL', { path: 'the catalogue' }, error);
   return new SendenseError('INTERNAL', { detail: messageOf(error) }, error);
 }

@@ -21,9 +21,20 @@ function migrations(): { version: number; sql: string }[] {
 /**
  * Opens the database and brings it to the newest version. WAL with full sync: what was committed survives a
  * power cut.
- * @throws FORMAT_TOO_NEW when a newer Sendense wrote it
+ * @throws FORMAT_TOO_NEW when a newer Sendense wrote it; CATALOG_DAMAGED when it can be seen at once that it is no
+ * database any more. Its pages are not all read: that would make every start slow.
  */
 export function openCatalog(file: string): Db {
+  try {
+    return openAndMigrate(file);
+  } catch (error) {
+    const isDamaged = error instanceof Database.SqliteError && /^SQLITE_(NOTADB|CORRUPT)/.test(error.code);
+    if (!isDamaged) throw error;
+    throw new SendenseError('CATALOG_DAMAGED', { path: file, detail: error.message }, error);
+  }
+}
+
+function openAndMigrate(file: string): Db {
   mkdirSync(dirname(file), { recursive: true, mode: 0o750 });
   const db = new Database(file);
   db.pragma('journal_mode = WAL');

@@ -58,6 +58,10 @@ export const repositoryCodes = {
     'The repository folder {path} cannot be used: {detail}',
     'Mount its file system (see `findmnt` and the kernel log). It is opened again by itself within seconds, nothing needs a restart; `sendense-ctl repository list` shows its state.',
   ),
+  CATALOG_DAMAGED: data(
+    'The catalogue {path} is damaged: {detail}',
+    'No backup is lost, they are in the repositories. With the daemon stopped, move {path} and what begins with its name away, start the daemon, then go on with docs/disaster-recovery.md, "The catalogue is damaged".',
+  ),
   FORMAT_INVALID: data(
     'The file {path} is not valid: {detail}',
     'Restore the file from a copy; the backup it describes is not listed until then.',
