@@ -55,6 +55,8 @@ export function judge(thrown: unknown, place: StorePlace, action: string, key: s
   }
   if (/SignatureDoesNotMatch|InvalidAccessKeyId|InvalidToken|CredentialsProviderError/.test(name))
     return final(error('MIRROR_CREDENTIALS'));
+  if (/InvalidBucketName/.test(name))
+    return final(error('MIRROR_INVALID', { detail: `the server takes no bucket called "${place.bucket}"` }));
   if (/NoSuchBucket/.test(name)) return final(error('MIRROR_BUCKET_MISSING'));
   if (/NoSuchKey|NoSuchVersion|NotFound/.test(name) || status === 404)
     return final(error('MIRROR_OBJECT_MISSING'));
