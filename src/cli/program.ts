@@ -62,10 +62,11 @@ export function createProgram(version: string): Command {
   return program;
 }
 
-/** Options of the whole program may stand anywhere, also behind the verb. */
-function inherit(command: Command): void {
+/** Options of the whole program may stand anywhere, also behind the verb; who typed something wrong is told where help is. */
+function inherit(command: Command, path = command.name()): void {
+  command.showHelpAfterError(`       See: ${path} --help`);
   for (const child of command.commands) {
     child.exitOverride().copyInheritedSettings(command);
-    inherit(child);
+    inherit(child, `${path} ${child.name()}`);
   }
 }

@@ -42,6 +42,24 @@ afterAll(async () => {
 });
 
 describe('the command line', () => {
+  it('says where help is when something was typed wrong', () => {
+    for (const [args, said, see] of [
+      [['backup', 'start'], "required option '--vm <name>'", 'sendense-ctl backup start --help'],
+      [['vm', 'remov', 'm'], 'Did you mean remove?', 'sendense-ctl vm --help'],
+      [['bakup', 'list'], 'Did you mean backup?', 'sendense-ctl --help'],
+      [
+        ['mirror', 'key', 'list'],
+        "missing required argument 'mirror'",
+        'sendense-ctl mirror key list --help',
+      ],
+      [['vm', 'add', 'new'], 'at least one disk', 'sendense-ctl vm add --help'],
+    ] as const) {
+      const { code, stderr } = appliance.ctl(...args);
+      expect([code, stderr]).toEqual([2, expect.stringContaining(said)]);
+      expect(stderr).toContain(`\n       See: ${see}\n`);
+    }
+  });
+
   it('ends with the documented codes', () => {
     expect(appliance.ctl('no-such-command').code).toBe(2);
     expect(appliance.ctl('vm', 'add').code).toBe(2);

@@ -1,10 +1,7 @@
-import { readFile } from 'node:fs/promises';
-import { buffer } from 'node:stream/consumers';
 import type { Command } from 'commander';
-import { parse } from 'yaml';
-import { messageOf, SendenseError } from '../../base/sendense-error.ts';
 import { contextOf } from '../context.ts';
 import { print, printable, say } from '../output.ts';
+import { readPolicyFile } from './policy-file.ts';
 
 interface Change {
   readonly name: string;
@@ -34,23 +31,6 @@ export function diffLines(changes: readonly Change[]): string[] {
   });
 }
 
-/** YAML is a superset of JSON: both are read alike. */
-async function policiesIn(file: string): Promise<unknown> {
-  const invalid = (detail: string) => new SendenseError('POLICY_INVALID', { detail: `${file}: ${detail}` });
-  let document: unknown;
-  try {
-    const text = file === '-' ? (await buffer(process.stdin)).toString('utf8') : await readFile(file, 'utf8');
-    document = parse(text);
-  } catch (error) {
-    throw invalid(messageOf(error));
-  }
-  const isMap = document !== null && typeof document === 'object' && 'policies' in document;
-  if (!isMap) throw invalid('it must have a list "policies:"');
-  const others = Object.keys(document as object).filter((key) => key !== 'policies');
-  if (others.length > 0) throw invalid(`it has "${others[0]}"; only "policies:" is known`);
-  return (document as { policies: unknown }).policies;
-}
-
 export function applyCommand(policy: Command): void {
   policy
     .command('apply')
@@ -65,11 +45,13 @@ export function applyCommand(policy: Command): void {
         command: Command,
       ) => {
         const { client, format } = contextOf(command);
-        const order = { policies: await policiesIn(options.file), prune: options.prune ?? false };
-        const planned = await client.call<{ changes: Change[] }>('POST', '/policies/apply', {
-          ...order,
-          dry_run: true,
-        });
+        const file = await readPolicyFile(options.file);
+        const order = { policies: file.policies, prune: options.prune ?? false };
+        const planned = await client
+          .call<{ changes: Change[] }>('POST', '/policies/apply', { ...order, dry_run: true })
+          .catch((error: unknown) => {
+            throw file.withLine(error);
+          });
         const { changes } = planned;
         for (const line of diffLines(changes)) say(line);
         const removed = changes.filter(({ change }) => change === 'remove');
