@@ -5,9 +5,9 @@ export interface DaemonOptions {
   readonly set: readonly string[];
 }
 
-/** @throws CommanderError, its exit code 0 after --help */
-export function daemonOptions(argv: readonly string[], version: string): DaemonOptions {
-  const program = new Command('sendensed')
+/** What the daemon may be told; its man page is made of it. */
+export const daemonCommand = (version: string): Command =>
+  new Command('sendensed')
     .description('The Sendense daemon. A fresh home needs no configuration.')
     .version(version)
     .option('--home <dir>', 'everything lives under this folder (or SENDENSE_HOME)')
@@ -17,8 +17,11 @@ export function daemonOptions(argv: readonly string[], version: string): DaemonO
       (value: string, all: string[]) => [...all, value],
       [] as string[],
     )
-    .exitOverride()
-    .parse(argv);
+    .exitOverride();
+
+/** @throws CommanderError, its exit code 0 after --help */
+export function daemonOptions(argv: readonly string[], version: string): DaemonOptions {
+  const program = daemonCommand(version).parse(argv);
   const options = program.opts<{ home?: string; set: string[] }>();
   return { home: options.home ?? process.env['SENDENSE_HOME'] ?? null, set: options.set };
 }
