@@ -1,4 +1,13 @@
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
 import { SendenseError } from '../base/sendense-error.ts';
@@ -20,7 +29,8 @@ function migrations(): { version: number; sql: string }[] {
 
 /**
  * Opens the database and brings it to the newest version. WAL with full sync: what was committed survives a
- * power cut.
+ * power cut. Before an older one is changed, a copy of it is kept as `catalog.db.before-N`, N being the first version that it
+ * does not have yet: with it the older program can be used again.
  * @throws FORMAT_TOO_NEW when a newer Sendense wrote it; CATALOG_DAMAGED when it can be seen at once that it is no
  * database any more. Its pages are not all read: that would make every start slow.
  */
@@ -46,6 +56,8 @@ function openAndMigrate(file: string): Db {
     db.close();
     throw new SendenseError('FORMAT_TOO_NEW', { path: file, format: current, supported: newest });
   }
+  // a file without a version is a new one
+  if (current > 0 && current < newest) keepCopy(db, file, current);
   // a table that is made anew must not take the rows that refer to it along
   db.pragma('foreign_keys = OFF');
   for (const { version, sql } of known.filter((migration) => migration.version > current)) {
@@ -61,4 +73,20 @@ function openAndMigrate(file: string): Db {
   }
   db.pragma('foreign_keys = ON');
   return db;
+}
+
+/** Whole or not at all, with everything that only the WAL has; one from a start that was cut off is made anew. */
+function keepCopy(db: Db, file: string, version: number): void {
+  const copy = `${file}.before-${version + 1}`;
+  const partial = `${copy}.partial`;
+  rmSync(partial, { force: true });
+  db.prepare('VACUUM INTO ?').run(partial);
+  // VACUUM INTO does not sync what it wrote
+  const written = openSync(partial, 'r+');
+  fsyncSync(written);
+  closeSync(written);
+  renameSync(partial, copy);
+  const folder = openSync(dirname(copy), 'r');
+  fsyncSync(folder);
+  closeSync(folder);
 }

@@ -9,6 +9,16 @@ import { holdBase } from '../mountd/privileged/base-folder.ts';
 import { localWork } from '../mountd/privileged/local-work.ts';
 import { serveWork } from '../mountd/serve.ts';
 
+/** The first descriptor that is handed over, sd_listen_fds(3). */
+const FIRST_HANDED_OVER = 3;
+
+/** @returns null when no socket was handed to this very process. Takes the variables away: they are for nobody else */
+function activatedSocket(environment: Record<string, string | undefined>): number | null {
+  const isOurs = environment['LISTEN_PID'] === String(process.pid) && environment['LISTEN_FDS'] === '1';
+  for (const name of ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']) delete environment[name];
+  return isOurs ? FIRST_HANDED_OVER : null;
+}
+
 async function main(): Promise<void> {
   const options = new Command('sendense-mountd')
     .description('Mounts restore points for sendensed. Only the owner of the run folder may ask for it.')
@@ -40,6 +50,7 @@ async function main(): Promise<void> {
       exposeFolders: options.exposeAnywhere && uid === 0 ? null : options.expose,
     }),
     socketFile: paths.mountdSocketFile,
+    activated: activatedSocket(process.env),
     uid,
     gid,
     logger,

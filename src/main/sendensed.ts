@@ -7,7 +7,9 @@ import { homePaths } from '../base/home-paths.ts';
 import { createLogger } from '../base/logger.ts';
 import { kill, markChildren, ownerIdOf } from '../base/owned-processes.ts';
 import { SendenseError, toSendenseError } from '../base/sendense-error.ts';
+import { ServiceManager } from '../base/service-manager.ts';
 import { daemonOptions, isUsageError } from './daemon-options.ts';
+import { reloadConfig } from './reload-config.ts';
 import { startAppliance } from './start-appliance.ts';
 
 const startedMs = performance.now();
@@ -35,8 +37,10 @@ function whoRuns(runFolder: string): string {
 async function main(): Promise<void> {
   const options = daemonOptions(process.argv, version);
   const paths = homePaths(options.home);
-  const loaded = await loadConfig({ file: paths.configFile, environment: process.env, flags: options.set });
+  const configInputs = { file: paths.configFile, environment: { ...process.env }, flags: options.set };
+  const loaded = await loadConfig(configInputs);
   const logger = createLogger(loaded.config.log.level);
+  const manager = new ServiceManager(logger, process.env);
   const lock = (() => {
     try {
       return lockHome(paths.lockFile, paths.home);
@@ -74,12 +78,31 @@ async function main(): Promise<void> {
     if (isStopping) return;
     isStopping = true;
     logger.info({ signal }, 'stopping');
+    // not waited for: what is to be stopped does not wait for who hears of it
+    void manager.tell('STOPPING=1');
     await appliance.stop();
     lock[Symbol.dispose]();
     process.exit(0);
   };
+  let reload = Promise.resolve();
+  process.on('SIGHUP', () => {
+    reload = reload.then(async () => {
+      if (isStopping) return;
+      await manager.tell('RELOADING=1');
+      const waiting = await reloadConfig(configInputs, loaded, logger);
+      const status =
+        waiting === null
+          ? 'The settings are not valid; those of before are in use.'
+          : waiting.length > 0
+            ? `Waiting for a restart: ${waiting.join(', ')}`
+            : 'Serving.';
+      await manager.tell('READY=1', `STATUS=${status}`);
+    });
+  });
   process.on('SIGTERM', () => void stop('SIGTERM'));
   process.on('SIGINT', () => void stop('SIGINT'));
+  await manager.tell('READY=1', 'STATUS=Serving.');
+  manager.startWatchdog();
 }
 
 try {

@@ -1,5 +1,5 @@
 import { chmod, chown, rm } from 'node:fs/promises';
-import { createServer, type Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import type { z } from 'zod';
 import type { Logger } from '../base/logger.ts';
 import { parseInput } from '../base/parse-input.ts';
@@ -11,6 +11,8 @@ import type { PrivilegedWork } from './privileged-work.ts';
 interface ServeDeps {
   readonly work: PrivilegedWork;
   readonly socketFile: string;
+  /** Descriptor of a socket that the service manager listens on already; null: it is made here. */
+  readonly activated: number | null;
   /** The only user who is listened to. */
   readonly uid: number;
   readonly gid: number;
@@ -30,21 +32,31 @@ export async function serveWork(deps: ServeDeps): Promise<() => Promise<void>> {
     socket.on('close', () => connections.delete(socket));
     void admit(deps, socket);
   });
-  await rm(deps.socketFile, { force: true });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    // until it belongs to the user nobody else may connect either
-    const before = process.umask(0o177);
-    server.listen(deps.socketFile, resolve);
-    process.umask(before);
-  });
-  await chown(deps.socketFile, deps.uid, deps.gid);
-  await chmod(deps.socketFile, 0o600);
+  await (deps.activated === null ? listenAnew(deps, server) : listenOn(server, deps.activated));
   return async () => {
     for (const socket of connections) socket.destroy();
     await new Promise<void>((resolve) => server.close(() => resolve()));
   };
 }
+
+async function listenAnew({ socketFile, uid, gid }: ServeDeps, server: Server): Promise<void> {
+  await rm(socketFile, { force: true });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    // until it belongs to the user nobody else may connect either
+    const before = process.umask(0o177);
+    server.listen(socketFile, resolve);
+    process.umask(before);
+  });
+  await chown(socketFile, uid, gid);
+  await chmod(socketFile, 0o600);
+}
+
+const listenOn = (server: Server, fd: number) =>
+  new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ fd }, resolve);
+  });
 
 async function admit(deps: ServeDeps, socket: Socket): Promise<void> {
   const users = await peerUsers(socket).catch((error: unknown) => {
