@@ -44,6 +44,7 @@ done
 [ -d /var/lib/sendense ] || install -d -m 750 -o sendense -g sendense /var/lib/sendense
 chown root:sendense /etc/sendense
 chmod 750 /etc/sendense
+install -d -m 700 -o sendense-agent -g sendense-agent /var/lib/sendense-agent
 install -d -m 750 -o sendense -g sendense /run/sendense
 install -d -m 710 -o root -g sendense /mnt/sendense
 if has_systemd; then
