@@ -25,7 +25,7 @@ it.each([
   ['policies[0].machines is missing', 3],
   ['policies[1].machines is missing', 6],
 ])('%s: line %i', (detail, line) => {
-  expect(told(detail)).toEqual(['POLICY_INVALID', `p.yaml: line ${line}: ${detail}`]);
+  expect(told(detail)).toEqual(['REQUEST_INVALID', `p.yaml: line ${line}: ${detail}`]);
 });
 
 it('leaves alone what speaks of something else', () => {

@@ -40,7 +40,9 @@ export function parsePolicyFile(name: string, text: string): PolicyFile {
     withLine: (error) => {
       const detail = hasCode(error, 'REQUEST_INVALID') ? (error as SendenseError).fields['detail'] : null;
       const place = typeof detail === 'string' ? placeIn(document, detail) : null;
-      return place === null ? error : invalid(name, `line ${lines.linePos(place).line}: ${detail}`);
+      if (place === null) return error;
+      const told = `${name}: line ${lines.linePos(place).line}: ${detail}`;
+      return new SendenseError('REQUEST_INVALID', { detail: told });
     },
   };
 }
