@@ -9,6 +9,8 @@ import { MountdClient } from '../mountd/client.ts';
 import type { PrivilegedWork } from '../mountd/privileged-work.ts';
 import { unprivilegedWork } from '../mountd/unprivileged.ts';
 
+/** A Node that starts on a slow machine under load. */
+const READY_TIMEOUT_MS = 60_000;
 const RESTART_DELAY_MS = 200;
 
 /** Who does the work that needs privileges. */
@@ -57,6 +59,7 @@ async function startOwn({ logger, paths, mountdFile }: MountdWiring, work: Privi
       ['--max-old-space-size=64', mountdFile, '--home', paths.home, '--expose-anywhere'],
       {
         logFile: join(paths.runFolder, 'mountd.log'),
+        readyTimeoutMs: READY_TIMEOUT_MS,
         readyWhen: async () => existsSync(paths.mountdSocketFile) && (await answers(work)),
       },
     );
