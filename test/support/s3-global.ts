@@ -1,14 +1,16 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 /**
- * One S3 server for a whole run of the tests, started by the first test that wants one (`s3-server.ts`) and ended here.
+ * One S3 server for a whole run of the tests, in the folder of `scripts/test` or one of its own, started by the first test that wants one (`s3-server.ts`) and ended here.
  * @returns called when all tests are over
  */
 export default function setup(): () => void {
-  const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'sd-s3-'));
+  const given = process.env['TEST_S3_FOLDER'];
+  const folder = given ?? mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'sd-s3-'));
+  mkdirSync(folder, { recursive: true });
   process.env['TEST_S3_FOLDER'] = folder;
   return () => {
     if (existsSync(join(folder, 'ceph.conf')))
