@@ -29,6 +29,8 @@ const packages: Readonly<Record<string, string>> = {
 };
 export const packageOf = (tool: string): string => packages[tool] ?? tool;
 
+/** A tool that starts in a fraction of a second needs more than ten of them on a machine that does much else. */
+const READY_TIMEOUT_MS = 30_000;
 const DEFAULT_TIMEOUT_MS = 120_000;
 const STDERR_TAIL_CHARACTERS = 2_000;
 /** What a tool gets between TERM and KILL. */
@@ -224,7 +226,7 @@ export async function startDaemon(
     ended = true;
     log.end();
   });
-  const deadline = Date.now() + (options.readyTimeoutMs ?? 10_000);
+  const deadline = Date.now() + (options.readyTimeoutMs ?? READY_TIMEOUT_MS);
   while (!(await isTrueInTime(options.readyWhen(), deadline))) {
     if (ended) {
       const cause: unknown = await child.catch((error: unknown) => error);
@@ -238,7 +240,10 @@ export async function startDaemon(
     }
     if (Date.now() > deadline) {
       child.kill('SIGKILL');
-      throw new SendenseError('TOOL_TIMEOUT', { tool, seconds: (options.readyTimeoutMs ?? 10_000) / 1000 });
+      throw new SendenseError('TOOL_TIMEOUT', {
+        tool,
+        seconds: (options.readyTimeoutMs ?? READY_TIMEOUT_MS) / 1000,
+      });
     }
     await sleep(5);
   }
