@@ -308,7 +308,8 @@ it('keeps its certificate over a restart; or takes the one that it is given', as
     'CONFIG_INVALID',
   );
   await appliance.start([...settings, ...own, 'api.socket_group=nogroup']);
-  expect(new TlsApi(appliance).fingerprint).toBe(known);
+  using again = new TlsApi(appliance);
+  expect(again.fingerprint).toBe(known);
   const [folderOf, socket] = ['run', 'run/sendensed.sock'].map((name) =>
     statSync(join(appliance.home, name)),
   );
