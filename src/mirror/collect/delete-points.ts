@@ -37,7 +37,7 @@ export async function deletePoints(
 }
 
 /** @throws MIRROR_OBJECT_DAMAGED: what cannot be read may need anything */
-async function basesOfOthers(mirror: Mirror, going: ReadonlySet<string>): Promise<Set<string>> {
+export async function basesOfOthers(mirror: Mirror, going: ReadonlySet<string>): Promise<Set<string>> {
   const needed = new Set<string>();
   const look = async (name: string): Promise<void> => {
     const chain = await readChain(mirror, await readBaseManifest(mirror, name));

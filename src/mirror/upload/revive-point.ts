@@ -1,4 +1,5 @@
 import { hasCode } from '../../base/sendense-error.ts';
+import { basesOfOthers } from '../collect/delete-points.ts';
 import { layout } from '../layout.ts';
 import { openPointChain, readRetired } from '../points/read-point.ts';
 import { extendPoint } from '../retention/keep-locked.ts';
@@ -14,6 +15,8 @@ export async function revivePoint(deps: SyncDeps, point: string): Promise<boolea
   if (damaged.has(point)) return false;
   const body = await readRetired(mirror, point);
   if (body === null) return false;
+  // what no listed point stands on may be half collected already
+  if (!(await basesOfOthers(mirror, new Set())).has(point)) return false;
   try {
     await openPointChain(mirror, point, { isRetired: true });
     if (retention) await extendPoint(mirror, index, point, retention);
