@@ -39,7 +39,7 @@ export class AgentHub implements AsyncDisposable {
   constructor(deps: HubDeps) {
     this.#deps = deps;
     this.#arrivals.setMaxListeners(0);
-    this.#timer = setInterval(() => this.#pushLimits(), TICK_MS);
+    this.#timer = setInterval(() => this.pushLimits(), TICK_MS);
     this.#timer.unref();
   }
 
@@ -220,17 +220,18 @@ export class AgentHub implements AsyncDisposable {
       ?.close(new SendenseError('AGENT_STATE', { agent: agent.name, status: 'revoked', needed: 'approved' }));
   }
 
-  #pushLimits(): void {
+  /** Tells agents what has changed of their limits; asked for by whoever changes one, it holds from then on. */
+  pushLimits(): void {
     for (const link of this.#links.values()) this.#pushLimit(link);
   }
 
-  /** Tells the agent its limit when it is another one than it knows. */
+  /** Tells the agent its limit when it is another one than it heard on this connection. */
   #pushLimit(link: AgentLink): void {
     const { agentId } = link.agent;
     const agent = this.#deps.catalog.agents.byId(agentId);
     if (!agent) return;
     const bytesPerSecond = rateAt(agent, this.#deps.clock.now());
-    if ((this.#rates.get(agentId) ?? 0) === bytesPerSecond) return;
+    if (this.#rates.get(agentId) === bytesPerSecond) return;
     this.#rates.set(agentId, bytesPerSecond);
     link.call('limit', { bytesPerSecond }).catch(() => this.#rates.delete(agentId));
   }

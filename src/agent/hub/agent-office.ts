@@ -105,6 +105,7 @@ export class AgentOffice {
       rateBytes: change.rateBytes ?? agent.rateBytes,
       windows: change.windows ?? agent.windows,
     });
+    this.#deps.hub.pushLimits();
     return this.show(name);
   }
 
