@@ -3,7 +3,7 @@ import type { BootTest } from '../catalog/boot-tests.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Job } from '../catalog/jobs.ts';
 import type { Vm } from '../catalog/vms.ts';
-import { isUnexpected } from '../jobs/backup/plan-disk.ts';
+import { isUnexpected } from '../jobs/backup/plan/plan-disk.ts';
 import type { Repositories } from '../jobs/repository/repositories.ts';
 
 /** What a client sees of a backup; keys become snake_case at the edge. */

@@ -59,6 +59,8 @@ export interface Snapshot extends AsyncDisposable {
   readonly configuration: MachineConfiguration | null;
   /** By it the next daemon can take it up, when somebody else holds it. Plain data; absent: it ends with this process. */
   readonly memory?: SnapshotMemory;
+  /** Whether the next daemon would still read the same. Absent: somebody holds it. */
+  isStillSame?(): Promise<boolean>;
 }
 
 /** Kept in the manifest. Plain data. */
@@ -111,7 +113,7 @@ export interface Source {
   /** All disks at one instant. @throws SOURCE_…, CANCELLED; nothing stays behind then */
   snapshot(machine: MachineRef, options: SnapshotOptions): Promise<Snapshot>;
   /** Goes on with a snapshot that an earlier daemon had taken. Only of sources that give a memory. */
-  takeUp?(memory: SnapshotMemory): Snapshot;
+  takeUp?(machine: MachineRef, memory: SnapshotMemory): Snapshot;
   /** Removes what a snapshot made whose process died. Repeating it is fine. */
   cleanUp(machine: MachineRef, leftover: SnapshotLeftover): Promise<void>;
   /** No layer needs other change IDs than these any more: the source may forget what it keeps for others. */

@@ -72,12 +72,16 @@ export async function waitForJob(client: Client, jobId: string): Promise<JobView
         say(progressLine(job));
       }
     }
+  } catch (error) {
+    // the stream broke: the daemon was killed, or the way to it
+    if (error instanceof SendenseError) throw error;
+    throw new SendenseError('WATCH_LOST', { job: jobId }, error);
   } finally {
     process.off('SIGINT', cancel);
     if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
   }
   if (!last || !['completed', 'failed', 'cancelled'].includes(last.status))
-    throw new SendenseError('INTERRUPTED');
+    throw new SendenseError('WATCH_LOST', { job: jobId });
   for (const warning of last.warnings) say(`warning: ${warning}`);
   if (last.status !== 'completed') {
     const code = last.error && Object.hasOwn(errorCodes, last.error.code) ? last.error.code : 'INTERNAL';

@@ -9,7 +9,7 @@ import { sourceGraph } from '../capture/image/source-graph.ts';
 import type { MachineDescription, SourceOf } from '../capture/source.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Vm, VmDisk } from '../catalog/vms.ts';
-import { foundDisks, machineRef } from './backup/machine-ref.ts';
+import { foundDisks, machineRef } from './backup/plan/machine-ref.ts';
 import { findVm } from './find-backup.ts';
 import type { Repositories } from './repository/repositories.ts';
 import type { ResourceLocks } from './resource-locks.ts';

@@ -2,12 +2,14 @@ import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { messageOf, SendenseError } from '../base/sendense-error.ts';
 import { runHook } from '../capture/hooks.ts';
+import { areImagesUnchanged } from '../capture/image/image-memory.ts';
 import type { SnapshotLeftover } from '../capture/source.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Job, JobStep } from '../catalog/jobs.ts';
 import type { Vm } from '../catalog/vms.ts';
 import { removePartial } from '../restore/whole-disk/write-file.ts';
-import { canResume, type Resumption, readResumption } from './backup/resumption.ts';
+import { machineRef } from './backup/plan/machine-ref.ts';
+import { canResume, type Resumption, readResumption } from './backup/resume/resumption.ts';
 import { recordEnd } from './backup/start-backup.ts';
 import { nextStatus } from './job-state.ts';
 import type { Repositories } from './repository/repositories.ts';
@@ -35,7 +37,7 @@ export async function recoverJobs(deps: RecoverDeps): Promise<ResumableJob[]> {
   const unfinished = deps.catalog.jobs.unfinished();
   for (const job of unfinished) {
     try {
-      const resumption = resumptionOf(deps, job);
+      const resumption = await resumptionOf(deps, job);
       if (resumption !== null) resumable.push({ job, resumption });
       else if (job.kind === 'backup') await recoverBackup(deps, job);
       else if (job.kind === 'copy' || job.kind === 'mirror-fetch') await recoverCopies(deps, job);
@@ -62,13 +64,20 @@ export interface ResumableJob {
   readonly resumption: Resumption;
 }
 
-function resumptionOf(deps: RecoverDeps, job: Job): Resumption | null {
-  if (job.kind !== 'backup' || !deps.hasAgents) return null;
+async function resumptionOf(deps: RecoverDeps, job: Job): Promise<Resumption | null> {
+  if (job.kind !== 'backup') return null;
   const vm = deps.catalog.vms.byContext(String(job.request['context_id']));
   const isThere = deps.repositories.all().some(({ id }) => id === job.request['repository_id']);
   if (!vm || !isThere || !canResume(vm)) return null;
-  const agent = deps.catalog.agents.byId(vm.agentId ?? '');
-  return agent?.status === 'approved' ? readResumption(deps.catalog.jobs.steps(job.id)) : null;
+  const resumption = readResumption(deps.catalog.jobs.steps(job.id));
+  return resumption !== null && (await canBeTakenUp(deps, vm, resumption)) ? resumption : null;
+}
+
+/** An agent says itself what it still holds, and may come later; what is read here can be looked at. */
+async function canBeTakenUp(deps: RecoverDeps, vm: Vm, { memory }: Resumption): Promise<boolean> {
+  if (vm.agentId !== null)
+    return deps.hasAgents && deps.catalog.agents.byId(vm.agentId)?.status === 'approved';
+  return vm.source.kind === 'image' && (await areImagesUnchanged(machineRef(vm), memory));
 }
 
 /** For one that cannot be gone on with after all. */

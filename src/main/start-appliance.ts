@@ -12,8 +12,8 @@ import { messageOf } from '../base/sendense-error.ts';
 import { endSharedLogins } from '../capture/libvirt/host/ssh-master.ts';
 import { libvirtSource } from '../capture/libvirt/libvirt-source.ts';
 import { createCatalog } from '../catalog/catalog.ts';
-import { carryHere } from '../jobs/backup/carry-here.ts';
-import { machineRef } from '../jobs/backup/machine-ref.ts';
+import { carryHere } from '../jobs/backup/carry/carry-here.ts';
+import { machineRef } from '../jobs/backup/plan/machine-ref.ts';
 import { resumeBackup } from '../jobs/backup/start-backup.ts';
 import { examine } from '../jobs/doctor/examine.ts';
 import { JobEngine } from '../jobs/job-engine.ts';
@@ -149,9 +149,10 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
   const { mirrors, backupMade } = wireMirrors({
     ...{ catalog, clock, engine, locks, logger, paths, repositories, mirrorFile },
   });
+  const carrying = { logger, moverFile: deps.moverFile, runFolder: paths.runFolder };
   const here = {
-    usual: carryHere({ exports: programs.exports, moverFile: deps.moverFile }),
-    direct: carryHere({ exports: programs.directExports, moverFile: deps.moverFile }),
+    usual: carryHere({ ...carrying, exports: programs.exports }),
+    direct: carryHere({ ...carrying, exports: programs.directExports }),
   };
   const capture = agents.backup(
     wireSources({ daemon: programs.daemon, libvirt }),

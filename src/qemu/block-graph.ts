@@ -119,6 +119,17 @@ export function loneLayer(path: string): Qcow2Node {
   };
 }
 
+/** The files that a graph reads, newest layer first. */
+export function filesOf(node: ImageNode): string[] {
+  const files: string[] = [];
+  for (let at: Qcow2Node['backing'] = node; at && typeof at !== 'string'; ) {
+    const { file }: ImageNode = at;
+    if (typeof file !== 'string' && 'filename' in file) files.push(file.filename);
+    at = at.driver === 'qcow2' ? at.backing : null;
+  }
+  return files;
+}
+
 /** The graph as a file name that qemu-img takes. */
 export function asFilename(node: ImageNode): string {
   return `json:${JSON.stringify(node)}`;

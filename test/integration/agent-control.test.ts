@@ -18,11 +18,12 @@ import type { ToAgent } from '../../src/agent/protocol/messages.ts';
 import { agentHome, readCredentials, readSettings } from '../../src/agent/source/agent-home.ts';
 import { awaitApproval, enroll } from '../../src/agent/source/enroll.ts';
 import { targetOf } from '../../src/agent/source/find-appliance.ts';
-import { RowJournal } from '../../src/agent/transfers/row-journal.ts';
 import { TransferBoard } from '../../src/agent/transfers/transfer-board.ts';
 import { WantedSnapshots } from '../../src/agent/transfers/wanted-snapshots.ts';
 import { createLogger } from '../../src/base/logger.ts';
+import { SendenseError } from '../../src/base/sendense-error.ts';
 import { type Catalog, createCatalog } from '../../src/catalog/catalog.ts';
+import { RowJournal } from '../../src/nbd/mover/row-journal.ts';
 
 const work = mkdtempSync(join(tmpdir(), 'sd-control-'));
 const logger = createLogger('silent');
@@ -402,10 +403,13 @@ describe('the control connection', () => {
     await raw.welcomed();
     const asked = office.ask(known.name, 'inspect', { path: '/x', format: null, allowBacking: [] });
     asked.catch(() => undefined);
-    for (let round = 0; round < 100 && !raw.heard.some(({ message }) => message === 'call'); round += 1)
-      await sleep(10);
-    const call = raw.heard.find((message) => message.message === 'call');
-    const callId = call?.message === 'call' ? call.call.callId : 0;
+    // it hears its limit before
+    const call = () =>
+      raw.heard.flatMap((heard) =>
+        heard.message === 'call' && heard.call.method === 'inspect' ? [heard.call] : [],
+      )[0];
+    for (let round = 0; round < 100 && call() === undefined; round += 1) await sleep(10);
+    const callId = call()?.callId ?? 0;
     raw.stream.write({
       answer: { callId, body: '{"path":"/x","format":"raw","sizeBytes":-5,"allocatedBytes":null}' },
     });
@@ -424,7 +428,7 @@ describe('a transfer', () => {
     const journal = await RowJournal.open(join(work, `${transferId}.journal`), {
       sizeBytes,
       isFull,
-      agent: agentName,
+      invalid: (detail) => new SendenseError('AGENT_ANSWER_INVALID', { agent: agentName, detail }),
     });
     const ended = board.post({
       ...{ transferId, agentId, agentName, journal, sizeBytes, parentRows: [], patienceMs: 300 },

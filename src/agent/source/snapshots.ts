@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { stat } from 'node:fs/promises';
 import { SendenseError } from '../../base/sendense-error.ts';
+import { imageIdentity } from '../../capture/image/image-identity.ts';
 import type { LocalSources, MachineRef, ReadableDisk, Snapshot, SnapshotDisk } from '../../capture/source.ts';
 import type { SourceSpec } from '../../nbd/mover/source-spec.ts';
 import type { AnswerTo, Ask } from '../protocol/calls.ts';
@@ -127,13 +127,9 @@ export class Snapshots implements AsyncDisposable {
 
 const lost = (path: string, detail: string) => new SendenseError('SNAPSHOT_LOST', { path, detail });
 
-/**
- * What an image is known by: the same file, of the same size, not written to since. A block device tells no time of its
- * last writing, so it is never known to be the same.
- */
+/** Null: whether it is still the same cannot be told. */
 async function identityOf(machine: MachineRef, key: string): Promise<string | null> {
-  if (machine.source.kind !== 'image') return null;
-  const stats = await stat(key, { bigint: true }).catch(() => null);
-  if (!stats?.isFile()) return null;
-  return [stats.dev, stats.ino, stats.size, stats.mtimeNs, stats.ctimeNs].join(':');
+  const disk = machine.disks.find((one) => one.key === key);
+  if (machine.source.kind !== 'image' || disk === undefined) return null;
+  return await imageIdentity({ path: key, format: disk.format }, machine.allowBacking);
 }

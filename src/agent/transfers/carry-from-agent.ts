@@ -1,22 +1,22 @@
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pathExists } from 'fs-extra/esm';
 import type { Logger } from '../../base/logger.ts';
 import { hasCode, SendenseError, toSendenseError } from '../../base/sendense-error.ts';
 import type { DiskAtAgent } from '../../capture/source.ts';
 import type { AgentQueries } from '../../catalog/agents.ts';
-import type { Carried, Carrier, CarryOrder } from '../../jobs/backup/carrier.ts';
+import type { Carried, Carrier, CarryOrder } from '../../jobs/backup/carry/carrier.ts';
+import { proveFilled } from '../../jobs/backup/carry/prove-filled.ts';
 import type { JobContext } from '../../jobs/job-engine.ts';
 import { exportNameFor } from '../../nbd/exports/export-name.ts';
-import { WrittenMap } from '../../nbd/mover/written-map.ts';
-import { disproveRows } from '../../repository/layers/prove-rows.ts';
+import { RowJournal } from '../../nbd/mover/row-journal.ts';
+import { writtenPart } from '../../repository/layers/written-part.ts';
 import type { AgentExport, AgentExportOrder } from '../exports/agent-export.ts';
 import type { AgentHub } from '../hub/agent-hub.ts';
 import type { AgentLink } from '../hub/agent-link.ts';
 import type { Ask } from '../protocol/calls.ts';
-import { lastWritten } from './last-written.ts';
+
 import { plainMachine } from './remote-source.ts';
-import { RowJournal } from './row-journal.ts';
 import type { TransferBoard } from './transfer-board.ts';
 
 /** Attempts in a row that bring nothing. */
@@ -54,39 +54,23 @@ export function carryFromAgent(deps: CarryDeps, agentId: string): Carrier {
     const { files, disk, plan } = order;
     const agent = deps.agents.byId(agentId);
     if (!agent) throw new SendenseError('AGENT_UNKNOWN', { agent: agentId });
-    const rules = { sizeBytes: disk.sizeBytes, isFull: plan.parent === null, agent: agent.name };
+    const rules = {
+      ...{ sizeBytes: disk.sizeBytes, isFull: plan.parent === null },
+      invalid: (detail: string) => new SendenseError('AGENT_ANSWER_INVALID', { agent: agent.name, detail }),
+    };
+    const isAgain = await pathExists(files.journal);
     await using journal = await RowJournal.open(files.journal, rules);
     const work = new Carrying(deps, agentId, order, context, journal);
     context.intent('transferred', { disk_index: order.diskIndex });
     const carried = await work.run();
     await journal.writeRows(files.partialRows);
-    context.setPhase('checking');
-    await prove(deps, order, context, agent.name);
-    // the proof is stronger than the map, and nobody has to believe the agent
-    await new WrittenMap(disk.sizeBytes).save(files.written);
+    // nobody has to believe the agent
+    await proveFilled(deps, order, context, rules.invalid);
     context.fact('transferred', { disk_index: order.diskIndex });
-    return carried;
+    return isAgain
+      ? { ...carried, writtenBytes: (await writtenPart(files.partial, context.signal)).bytes }
+      : carried;
   };
-}
-
-async function prove(
-  deps: CarryDeps,
-  { files, plan }: CarryOrder,
-  context: JobContext,
-  agent: string,
-): Promise<void> {
-  const wrong = await disproveRows(deps, {
-    chain: [files.partial, ...(plan.parent?.layers ?? []).map(({ image }) => image)],
-    rowFile: files.partialRows,
-    workFolder: join(deps.runFolder, `p${randomBytes(4).toString('hex')}`),
-    signal: context.signal,
-  }).catch((error: unknown) => {
-    throw context.signal.aborted ? new SendenseError('CANCELLED', {}, error) : error;
-  });
-  if (wrong !== null)
-    throw new SendenseError('AGENT_ANSWER_INVALID', {
-      ...{ agent, detail: `at byte ${wrong.offset}: ${wrong.detail}` },
-    });
 }
 
 /** All attempts for one disk. */
@@ -164,7 +148,7 @@ class Carrying {
       startedAt: this.#order.exportTime,
     });
     const replayUntil =
-      attempt === 1 && this.#journal.until === 0 ? 0 : await lastWritten(files.partial, signal);
+      attempt === 1 && this.#journal.until === 0 ? 0 : (await writtenPart(files.partial, signal)).end;
     const id = randomBytes(5).toString('hex');
     this.#context.intent('export-opened', { disk_index: diskIndex, export: exportName });
     const opened = await openExport({

@@ -55,7 +55,7 @@ export function remoteSource(deps: RemoteSourceDeps, kind: SourceKind, agentId: 
         throw error;
       }
     },
-    takeUp: (memory) => snapshotOf(deps, agentId, remembered.parse(memory)),
+    takeUp: (_machine, memory) => snapshotOf(deps, agentId, remembered.parse(memory)),
     cleanUp: async (machine, leftover) => {
       await (await connected()).call('cleanUp', {
         machine: plainMachine(machine),

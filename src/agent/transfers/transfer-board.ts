@@ -1,5 +1,6 @@
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
+import type { RowJournal } from '../../nbd/mover/row-journal.ts';
 import type { Row } from '../../nbd/mover/rows.ts';
 import {
   type EndedMessage,
@@ -8,7 +9,6 @@ import {
   unpackError,
   unpackRow,
 } from '../protocol/messages.ts';
-import type { RowJournal } from './row-journal.ts';
 
 /** Stretches that wait to be written down; an agent that sends more without waiting is no agent of ours. */
 const MAX_WAITING = 256;

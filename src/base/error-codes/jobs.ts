@@ -12,6 +12,10 @@ export const jobCodes = {
     text: 'It was cancelled.',
     hint: 'Nothing was published; start it again when you like.',
   },
+  WATCH_LOST: environment(
+    'The daemon stopped while job {job} was watched.',
+    'When it is back: sendense-ctl job watch {job}. A backup that can be gone on with goes on by itself.',
+  ),
   INTERRUPTED: environment(
     'The daemon stopped in the middle of it.',
     'Nothing was published; start it again.',

@@ -2,15 +2,20 @@ import { messageOf, SendenseError } from '../../base/sendense-error.ts';
 import { nodeNames } from '../../nbd/exports/node-names.ts';
 import type { SourceSpec } from '../../nbd/mover/source-spec.ts';
 import type { StorageDaemon } from '../../qemu/storage-daemon.ts';
-import type { Snapshot, SnapshotDisk, Source } from '../source.ts';
+import type { MachineRef, Snapshot, SnapshotDisk, SnapshotMemory, Source } from '../source.ts';
+import { areImagesUnchanged, rememberedImages, rememberImages } from './image-memory.ts';
 import { type InspectedDisk, inspectDisk } from './inspect-disk.ts';
 import { sourceGraph } from './source-graph.ts';
+
+interface ImageSourceDeps {
+  readonly daemon: StorageDaemon;
+}
 
 /**
  * Image files and block devices of this host. There is no snapshot and no change tracking: the disk is read as it
  * is, whole, once; a `before` command can hold the application still meanwhile.
  */
-export function imageSource(deps: { readonly daemon: StorageDaemon }): Source {
+export function imageSource(deps: ImageSourceDeps): Source {
   return {
     kind: 'image',
     // any file may be a disk: only a person knows
@@ -28,33 +33,45 @@ export function imageSource(deps: { readonly daemon: StorageDaemon }): Source {
     release: async () => undefined,
     snapshot: async (machine) => {
       const inspected = await Promise.all(machine.disks.map((disk) => inspectDisk(disk.key, disk.format)));
-      const opened: string[] = [];
-      const disks = inspected.map(
-        (disk): SnapshotDisk => ({
-          key: disk.path,
-          sizeBytes: disk.sizeBytes,
-          changeId: null,
-          open: async () => {
-            if (disk.format === 'raw') return rawSpec(disk);
-            const node = nodeNames.next();
-            const spec = await openQcow2(deps.daemon, node, disk, {
-              allowBacking: machine.allowBacking,
-              forceShare: machine.isFrozen,
-            });
-            opened.push(node);
-            return spec;
-          },
-          changedSince: async () => ({ lost: 'image files track no changes' }),
-        }),
-      );
-      return {
-        consistency: machine.isFrozen ? 'application' : 'crash',
-        disks,
-        configuration: null,
-        [Symbol.asyncDispose]: async () => {
-          for (const node of opened) await deps.daemon.closeImage(node);
-        },
-      } satisfies Snapshot;
+      const memory = await rememberImages(inspected, machine);
+      return snapshotOf(deps, machine, inspected, memory);
+    },
+    takeUp: (machine, memory) => snapshotOf(deps, machine, rememberedImages(memory), memory),
+  };
+}
+
+function snapshotOf(
+  { daemon }: ImageSourceDeps,
+  machine: MachineRef,
+  inspected: readonly InspectedDisk[],
+  memory: SnapshotMemory | null,
+): Snapshot {
+  const opened: string[] = [];
+  const disks = inspected.map(
+    (disk): SnapshotDisk => ({
+      key: disk.path,
+      sizeBytes: disk.sizeBytes,
+      changeId: null,
+      open: async () => {
+        if (disk.format === 'raw') return rawSpec(disk);
+        const node = nodeNames.next();
+        const spec = await openQcow2(daemon, node, disk, {
+          allowBacking: machine.allowBacking,
+          forceShare: machine.isFrozen,
+        });
+        opened.push(node);
+        return spec;
+      },
+      changedSince: async () => ({ lost: 'image files track no changes' }),
+    }),
+  );
+  return {
+    consistency: machine.isFrozen ? 'application' : 'crash',
+    disks,
+    configuration: null,
+    ...(memory === null ? {} : { memory, isStillSame: () => areImagesUnchanged(machine, memory) }),
+    [Symbol.asyncDispose]: async () => {
+      for (const node of opened) await daemon.closeImage(node);
     },
   };
 }

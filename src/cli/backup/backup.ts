@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/units.ts';
-import { backupTypes, diskNumber, jobStatuses } from '../choices.ts';
+import { backupTypes, diskNumber, jobStatuses, mibPerSecond } from '../choices.ts';
 import { query } from '../client.ts';
 import { contextOf } from '../context.ts';
 import { type Column, print, printable, say } from '../output.ts';
@@ -99,9 +99,13 @@ export function backupCommands(program: Command): Command {
     .requiredOption('--vm <name>', 'the machine')
     .addOption(new Option('--type <type>', 'what to make').choices(backupTypes).default('incremental'))
     .option('--repository <name>', 'where to', 'local')
+    .option('--rate <mib>', 'write at most so many MiB a second', mibPerSecond)
     .option('--wait', 'follow it to its end')
     .action(
-      async (options: { vm: string; type: string; repository: string; wait?: boolean }, command: Command) => {
+      async (
+        options: { vm: string; type: string; repository: string; rate?: number; wait?: boolean },
+        command: Command,
+      ) => {
         const { client, format } = contextOf(command);
         const started = await client.call<{ job_id: string; backup_id: string; status: string }>(
           'POST',
@@ -110,6 +114,7 @@ export function backupCommands(program: Command): Command {
             vm_name: options.vm,
             backup_type: options.type,
             repository: options.repository,
+            rate_mib_per_s: options.rate,
           },
         );
         if (options.wait) {

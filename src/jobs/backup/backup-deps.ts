@@ -4,7 +4,7 @@ import type { Catalog } from '../../catalog/catalog.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import type { LayerType } from '../../nbd/exports/export-name.ts';
 import type { Repository } from '../../repository/open-repository.ts';
-import type { Carrier } from './carrier.ts';
+import type { Carrier } from './carry/carrier.ts';
 
 /** What a backup needs from the appliance. */
 export interface BackupDeps {

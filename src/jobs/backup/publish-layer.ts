@@ -4,7 +4,7 @@ import { REPOSITORY_FORMAT } from '../../repository/documents.ts';
 import { digestFile, nameLayer, sealLayer, writeSidecar } from '../../repository/layers/seal-layer.ts';
 import type { JobContext } from '../job-engine.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
-import type { FilledLayer } from './fill-layer.ts';
+import type { FilledLayer } from './carry/fill-layer.ts';
 
 /** Proves a filled layer, names it and writes its sidecar. The manifest that makes it count comes later. */
 export async function publishLayer(

@@ -6,7 +6,7 @@ import { layout } from '../../repository/layout.ts';
 import { readSidecar } from '../../repository/read-repository.ts';
 import type { JobContext } from '../job-engine.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
-import { machineRef } from './machine-ref.ts';
+import { machineRef } from './plan/machine-ref.ts';
 
 /** When the newest restore point is deleted, the one before is still a base for an incremental. */
 const KEPT_POINTS = 2;

@@ -8,11 +8,12 @@ import type { JobContext } from '../job-engine.ts';
 import { confirmSoon } from '../repository/confirm-soon.ts';
 import { guardRepository } from '../repository/guard-repository.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
-import { checkSpace } from './check-space.ts';
-import type { FilledLayer } from './fill-layer.ts';
+import type { FilledLayer } from './carry/fill-layer.ts';
+import { checkSpace } from './plan/check-space.ts';
 import { publishLayer } from './publish-layer.ts';
 import { releaseUnneeded } from './release-unneeded.ts';
-import { isSuspending, type Resumption } from './resumption.ts';
+import type { Resumption } from './resume/resumption.ts';
+import { Suspension } from './resume/suspension.ts';
 import { type Captured, takeSnapshot } from './take-snapshot.ts';
 
 /**
@@ -27,15 +28,14 @@ export async function runBackup(
 ): Promise<void> {
   const { repository } = request;
   const made: FilledLayer[] = [];
-  let isCapturing = false;
   using guard = guardRepository(repository, deps.reserveBytes, outer.signal);
   const context: JobContext = { ...outer, signal: guard.signal };
+  const suspension = new Suspension(context);
   try {
     context.setPhase('preparing');
     if (resumption === null) await checkSpace(deps, request, context);
-    isCapturing = true;
-    const captured = await takeSnapshot(deps, request, context, made, resumption);
-    isCapturing = false;
+    const captured = await takeSnapshot(deps, request, context, { made, resumption, suspension });
+    suspension.ends();
     context.setPhase('sealing');
     guard.finishing();
     const published: ManifestDisk[] = [];
@@ -56,7 +56,7 @@ export async function runBackup(
     recordBackup(deps.catalog, repository, manifest, fingerprints, deps.clock.now());
     context.fact('catalogued');
   } catch (error) {
-    if (isCapturing && isSuspending(context, request.vm)) {
+    if (await suspension.stays()) {
       outer.suspend();
       throw error;
     }

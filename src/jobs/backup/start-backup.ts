@@ -12,8 +12,8 @@ import type { JobEngine, JobWork } from '../job-engine.ts';
 import type { Repositories } from '../repository/repositories.ts';
 import { chainResource, type LockRequest, type ResourceLocks } from '../resource-locks.ts';
 import type { BackupDeps } from './backup-deps.ts';
-import { placesOf } from './machine-ref.ts';
-import type { Resumption } from './resumption.ts';
+import { placesOf } from './plan/machine-ref.ts';
+import type { Resumption } from './resume/resumption.ts';
 import { runBackup } from './run-backup.ts';
 
 export interface StartBackupDeps {
@@ -60,7 +60,9 @@ export async function resumeBackup(deps: StartBackupDeps, job: Job, resumption: 
   const paths = await placesOf(vm);
   const repository = deps.repositories.byName(String(job.request['repository']));
   const createdAt = new Date(record.createdAt);
-  const order = { vm, type: record.type, repository, paths, createdAt, jobId: job.id, mibPerSecond: null };
+  const limit = Number(job.request['mib_per_second'] ?? 0);
+  const mibPerSecond = limit > 0 ? limit : null;
+  const order = { vm, type: record.type, repository, paths, createdAt, jobId: job.id, mibPerSecond };
   return submit(deps, { ...order, earlier: { job, record, resumption } });
 }
 
@@ -148,6 +150,7 @@ function submit(deps: StartBackupDeps, submission: Submission): Job {
         type,
         repository: repository.name,
         repository_id: repository.id,
+        ...(submission.mibPerSecond === null ? {} : { mib_per_second: submission.mibPerSecond }),
       },
       run: async (context) => {
         if (earlier === null) {

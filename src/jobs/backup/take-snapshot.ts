@@ -3,13 +3,15 @@ import { runHook } from '../../capture/hooks.ts';
 import type { MachineDescription, Remembered, Snapshot, Source } from '../../capture/source.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { REPOSITORY_FORMAT } from '../../repository/documents.ts';
+import { discardLayer } from '../../repository/layers/seal-layer.ts';
+import { layerFiles, layout } from '../../repository/layout.ts';
 import { findManifest, writeVmFile } from '../../repository/publish-backup.ts';
 import type { JobContext } from '../job-engine.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
-import type { FilledLayer } from './fill-layer.ts';
-import { foundDisks, machineRef } from './machine-ref.ts';
-import type { PlannedDisk } from './plan-disk.ts';
-import { canResume, type Resumption, restorePlanned, savePlan } from './resumption.ts';
+import { foundDisks, machineRef } from './plan/machine-ref.ts';
+import type { PlannedDisk } from './plan/plan-disk.ts';
+import type { Capture } from './resume/capture.ts';
+import { canResume, type Resumption, restorePlanned, savePlan } from './resume/resumption.ts';
 import { planDisks, transferDisks } from './transfer-disks.ts';
 
 /** What the snapshot said of itself, for the manifest. */
@@ -18,17 +20,15 @@ export type Captured = Pick<Snapshot, 'consistency' | 'configuration'>;
 /**
  * Snapshot and transfer of all disks. The time in which the machine may be frozen: as short as possible, and `after`
  * runs whatever happens.
- * @param made gets each layer as soon as it is filled
- * @param resumption what an earlier daemon had reached; the snapshot is taken up and not taken
  */
 export async function takeSnapshot(
   deps: BackupDeps,
   request: BackupRequest,
   context: JobContext,
-  made: FilledLayer[],
-  resumption: Resumption | null,
+  capture: Capture,
 ): Promise<Captured> {
   const { vm, backupId } = request;
+  const { resumption, suspension } = capture;
   const hook = { vm: vm.name, backupId, timeoutMs: deps.hookTimeoutMs };
   try {
     if (vm.beforeCommand !== null) {
@@ -39,8 +39,10 @@ export async function takeSnapshot(
     const source = deps.sourceOf(vm.source.kind, vm.agentId);
     if (resumption !== null && source.takeUp !== undefined) {
       const planned = await restorePlanned(request.repository.root, vm.vmUuid, resumption);
-      await using snapshot = source.takeUp(resumption.memory);
-      await transferDisks(deps, request, context, { snapshot, planned, made, resumption });
+      await discardAbandoned(request, resumption);
+      await using snapshot = source.takeUp(machineRef(vm), resumption.memory);
+      suspension.becomesPossible(snapshot);
+      await transferDisks(deps, request, context, { ...capture, snapshot, planned });
       return { consistency: snapshot.consistency, configuration: snapshot.configuration };
     }
     const described = await source.describe(machineRef(vm));
@@ -49,19 +51,16 @@ export async function takeSnapshot(
     const planned = await planDisks(deps, { ...request, vm: current }, context, described);
     context.setPhase('snapshotting');
     await using snapshot = await openSnapshot(source, { ...request, vm: current }, context, planned);
-    if (snapshot.memory !== undefined && canResume(vm))
+    if (snapshot.memory !== undefined && canResume(vm)) {
       context.fact('snapshot-taken', {
         memory: snapshot.memory,
         disks: planned.map(({ diskIndex, key, format, sizeBytes, plan }) => ({
           ...{ disk_index: diskIndex, key, format, size_bytes: sizeBytes, ...savePlan(plan) },
         })),
       });
-    await transferDisks(deps, { ...request, vm: current }, context, {
-      snapshot,
-      planned,
-      made,
-      resumption: null,
-    });
+      suspension.becomesPossible(snapshot);
+    }
+    await transferDisks(deps, { ...request, vm: current }, context, { ...capture, snapshot, planned });
     return { consistency: snapshot.consistency, configuration: snapshot.configuration };
   } finally {
     if (vm.afterCommand !== null) {
@@ -74,6 +73,11 @@ export async function takeSnapshot(
       context.fact('after-hook');
     }
   }
+}
+
+async function discardAbandoned({ repository, vm }: BackupRequest, { abandoned }: Resumption): Promise<void> {
+  for (const { disk_index, layer } of abandoned)
+    await discardLayer(layerFiles(layout.diskFolder(repository.root, vm.vmUuid, disk_index), layer));
 }
 
 async function openSnapshot(

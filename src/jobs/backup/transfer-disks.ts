@@ -5,13 +5,14 @@ import { confirmWritable } from '../../repository/open-repository.ts';
 import { makeDiskFolder } from '../../repository/publish-backup.ts';
 import type { JobContext } from '../job-engine.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
-import { type FilledLayer, fillLayer } from './fill-layer.ts';
-import { holdLatest } from './hold-latest.ts';
-import { machineRef } from './machine-ref.ts';
-import { markDamage } from './mark-damage.ts';
-import { type DiskPlan, isUnexpected, type PlannedDisk, planDisk } from './plan-disk.ts';
-import { isSuspending, type Resumption, restorePlan } from './resumption.ts';
-import { TransferProgress } from './transfer-progress.ts';
+import { type FilledLayer, fillLayer } from './carry/fill-layer.ts';
+import { TransferProgress } from './carry/transfer-progress.ts';
+import { holdLatest } from './plan/hold-latest.ts';
+import { machineRef } from './plan/machine-ref.ts';
+import { markDamage } from './plan/mark-damage.ts';
+import { type DiskPlan, isUnexpected, type PlannedDisk, planDisk } from './plan/plan-disk.ts';
+import type { Capture } from './resume/capture.ts';
+import { restorePlan } from './resume/resumption.ts';
 
 /** Decides for each disk, before the snapshot: what the source must tell of the changes depends on it. */
 export async function planDisks(
@@ -32,11 +33,9 @@ export async function planDisks(
   return planned;
 }
 
-interface Transfer {
+interface Transfer extends Capture {
   readonly snapshot: Snapshot;
   readonly planned: readonly PlannedDisk[];
-  readonly made: FilledLayer[];
-  readonly resumption: Resumption | null;
 }
 
 /** Fills a layer for each disk of the snapshot. */
@@ -44,7 +43,7 @@ export async function transferDisks(
   deps: BackupDeps,
   request: BackupRequest,
   context: JobContext,
-  { snapshot, planned, made, resumption }: Transfer,
+  { snapshot, planned, made, resumption, suspension }: Transfer,
 ): Promise<void> {
   const carry = deps.carrierOf(request.vm.agentId, request.vm.source.kind !== 'image');
   const totalBytes = snapshot.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0);
@@ -69,7 +68,7 @@ export async function transferDisks(
           source,
           plan,
           begunLayer: layer,
-          isSuspending: () => isSuspending(context, request.vm),
+          suspension,
           startedAt: request.createdAt,
           bytesPerSecond: (request.mibPerSecond ?? 0) * 1024 ** 2,
           onProgress: (moved) => {
@@ -92,7 +91,7 @@ export async function transferDisks(
               ...{ diskIndex, disk, plan, layer: done.layer, files: layerFiles(place, done.layer) },
               ...{ exportName: done.export_name, writtenBytes: done.written_bytes },
             }
-          : await fill(plan, begun.source, begun.layer),
+          : await fill(plan, begun.source ?? (await disk.open()), begun.layer),
       );
       progress.diskDone();
       continue;

@@ -10,7 +10,7 @@ import {
 import { pullDisk } from '../../restore/libvirt/pull-disk.ts';
 import { freePort } from '../../restore/live/free-port.ts';
 import { restoreDisk } from '../../restore/whole-disk/restore-disk.ts';
-import { TransferProgress } from '../backup/transfer-progress.ts';
+import { TransferProgress } from '../backup/carry/transfer-progress.ts';
 import type { JobContext } from '../job-engine.ts';
 import type { LibvirtPlan, LibvirtRestoreDeps, LibvirtRestoreOrder } from './plan-restore-libvirt.ts';
 import type { ReadableDisk } from './read-chain.ts';

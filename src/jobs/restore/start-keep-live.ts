@@ -6,7 +6,7 @@ import type { LiveRegistry } from '../../restore/live/live-registry.ts';
 import { checkOutputPath } from '../../restore/output-path.ts';
 import { restoreDisk } from '../../restore/whole-disk/restore-disk.ts';
 import { removePartial } from '../../restore/whole-disk/write-file.ts';
-import { TransferProgress } from '../backup/transfer-progress.ts';
+import { TransferProgress } from '../backup/carry/transfer-progress.ts';
 import { endOf } from '../end-of-job.ts';
 import { findCompleted } from '../find-backup.ts';
 import { forbiddenPlaces, type RestoreDeps, restoreLocks } from './restore-deps.ts';

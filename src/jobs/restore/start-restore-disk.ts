@@ -6,7 +6,7 @@ import { restoreDisk } from '../../restore/whole-disk/restore-disk.ts';
 import { journalPath, readJournal } from '../../restore/whole-disk/restore-journal.ts';
 import type { ResumeRule } from '../../restore/whole-disk/restore-request.ts';
 import { checkTargetSize, resolveTarget, type WholeDiskTarget } from '../../restore/whole-disk/target.ts';
-import { TransferProgress } from '../backup/transfer-progress.ts';
+import { TransferProgress } from '../backup/carry/transfer-progress.ts';
 import { endOf } from '../end-of-job.ts';
 import { type FoundDisk, findDisk, openDiskPoint } from './open-disk-point.ts';
 import { forbiddenPlaces, type RestoreDeps } from './restore-deps.ts';

@@ -7,7 +7,7 @@ import type { OutputFormat } from '../../qemu/qemu-img.ts';
 import { checkOutputPath } from '../../restore/output-path.ts';
 import { restoreDisk } from '../../restore/whole-disk/restore-disk.ts';
 import type { ResumeRule } from '../../restore/whole-disk/restore-request.ts';
-import { TransferProgress } from '../backup/transfer-progress.ts';
+import { TransferProgress } from '../backup/carry/transfer-progress.ts';
 import { endOf } from '../end-of-job.ts';
 import { findCompleted } from '../find-backup.ts';
 import { readableDisks } from './read-chain.ts';

@@ -1,7 +1,7 @@
 import type { Backup, BackupDisk } from '../../catalog/backups.ts';
 import type { JobProgress } from '../../catalog/jobs.ts';
 import type { Depth } from '../../repository/verify/inspect-disk.ts';
-import { TransferProgress } from '../backup/transfer-progress.ts';
+import { TransferProgress } from '../backup/carry/transfer-progress.ts';
 
 /**
  * Stored bytes that are looked at for one disk of a restore point. Pure.

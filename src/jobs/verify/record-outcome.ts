@@ -9,7 +9,7 @@ import { layerFiles, layout } from '../../repository/layout.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import { readSidecar } from '../../repository/read-repository.ts';
 import type { LayerDamage, PointOutcome } from '../../repository/verify/inspect-disk.ts';
-import { markDamage } from '../backup/mark-damage.ts';
+import { markDamage } from '../backup/plan/mark-damage.ts';
 
 export interface RecordDeps {
   readonly catalog: Catalog;

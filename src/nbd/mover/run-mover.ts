@@ -11,7 +11,7 @@ interface MoverRun {
   readonly moverFile: string;
   readonly spec: MoverSpec | PatchSpec;
   readonly onProgress: (progress: MoveProgress) => void;
-  /** For a job without a row file: takes the rows, and makes the mover wait as long as it likes. */
+  /** For a job without a row file: takes the rows, and makes the mover wait as long as it likes. What it throws ends the transfer. */
   readonly onRows?: (batch: RowBatch) => Promise<void>;
   /** Called with what sets the limit of the transfer, bytes per second, 0: none. */
   readonly onLimiter?: (setLimit: (bytesPerSecond: number) => void) => void;
@@ -54,12 +54,18 @@ async function follow(request: MoverRun): Promise<MoveProgress> {
   );
   let done: MoveProgress | null = null;
   let failure: SendenseError | null = null;
+  let refused: unknown = null;
   for await (const line of createInterface({ input: child.stdout })) {
     const message = JSON.parse(line) as MoverMessage;
     if (message.type === 'failed') {
       failure = new SendenseError(isErrorCode(message.code) ? message.code : 'INTERNAL', message.fields);
-    } else if (message.type === 'rows') await request.onRows?.(message.batch);
-    else {
+    } else if (message.type === 'rows') {
+      if (refused !== null) continue;
+      await request.onRows?.(message.batch).catch((error: unknown) => {
+        refused = error;
+        child.kill('SIGTERM');
+      });
+    } else {
       if (message.type === 'done') done = message.progress;
       request.onProgress(message.progress);
     }
@@ -69,6 +75,7 @@ async function follow(request: MoverRun): Promise<MoveProgress> {
     (error: unknown) => error,
   );
   if (request.signal.aborted) throw new SendenseError('CANCELLED');
+  if (refused !== null) throw refused;
   if (failure) throw failure;
   if (done) return done;
   throw new SendenseError(

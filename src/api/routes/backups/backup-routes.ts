@@ -37,6 +37,7 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
         vm_name: vmName,
         backup_type: backupType.default('incremental'),
         repository: repositoryName.default('local'),
+        rate_mib_per_s: z.number().min(1).max(65_536).optional(),
         wait: z.boolean().default(false),
       }),
       answer: z.object({
@@ -46,7 +47,13 @@ export function backupRoutes(deps: StartBackupDeps & DeleteDeps): Route[] {
         warnings: z.array(z.string()),
       }),
       handle: async ({ body }) => {
-        let job = await startBackup(deps, body.vm_name, body.backup_type, body.repository);
+        const rate = body.rate_mib_per_s ?? null;
+        const agentId = catalog.vms.byName(body.vm_name)?.agentId ?? null;
+        if (rate !== null && agentId !== null)
+          throw new SendenseError('REQUEST_INVALID', {
+            detail: 'machines at an agent have the limit of their agent: sendense-ctl agent set AGENT --rate',
+          });
+        let job = await startBackup(deps, body.vm_name, body.backup_type, body.repository, rate);
         if (body.wait) {
           job = await engine.wait(job.id);
           if (job.status !== 'completed') throw failureOf(job.error);

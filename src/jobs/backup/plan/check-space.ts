@@ -1,11 +1,11 @@
 import { stat } from 'node:fs/promises';
-import { SendenseError } from '../../base/sendense-error.ts';
-import { formatBytes } from '../../base/units.ts';
-import type { Backup } from '../../catalog/backups.ts';
-import { estimateLayer } from '../../policy/space/estimate-layer.ts';
-import { confirmWritable, repositorySpace } from '../../repository/open-repository.ts';
-import type { JobContext } from '../job-engine.ts';
-import type { BackupDeps, BackupRequest } from './backup-deps.ts';
+import { SendenseError } from '../../../base/sendense-error.ts';
+import { formatBytes } from '../../../base/units.ts';
+import type { Backup } from '../../../catalog/backups.ts';
+import { estimateLayer } from '../../../policy/space/estimate-layer.ts';
+import { confirmWritable, repositorySpace } from '../../../repository/open-repository.ts';
+import type { JobContext } from '../../job-engine.ts';
+import type { BackupDeps, BackupRequest } from '../backup-deps.ts';
 
 /** Enough restore points to find a month of each kind. */
 const HISTORY = 100;

@@ -1,14 +1,15 @@
-import { SendenseError, toSendenseError } from '../../base/sendense-error.ts';
-import type { MachineRef, ReadableDisk, SnapshotDisk } from '../../capture/source.ts';
-import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
-import { createLayer } from '../../qemu/qemu-img.ts';
-import { claimLayer } from '../../repository/layers/claim-layer.ts';
-import { discardLayer } from '../../repository/layers/seal-layer.ts';
-import { type LayerFiles, layerFiles, layerStem, layout } from '../../repository/layout.ts';
-import type { JobContext } from '../job-engine.ts';
+import { SendenseError, toSendenseError } from '../../../base/sendense-error.ts';
+import type { MachineRef, ReadableDisk, SnapshotDisk } from '../../../capture/source.ts';
+import type { MoveProgress } from '../../../nbd/mover/move-disk.ts';
+import { createLayer } from '../../../qemu/qemu-img.ts';
+import { claimLayer } from '../../../repository/layers/claim-layer.ts';
+import { discardLayer } from '../../../repository/layers/seal-layer.ts';
+import { type LayerFiles, layerFiles, layerStem, layout } from '../../../repository/layout.ts';
+import type { JobContext } from '../../job-engine.ts';
+import type { DiskPlan } from '../plan/plan-disk.ts';
+import { savePlan } from '../resume/resumption.ts';
+import type { Suspension } from '../resume/suspension.ts';
 import type { Carrier } from './carrier.ts';
-import type { DiskPlan } from './plan-disk.ts';
-import { savePlan } from './resumption.ts';
 
 export interface FillRequest {
   readonly contextId: string;
@@ -24,7 +25,7 @@ export interface FillRequest {
   readonly bytesPerSecond: number;
   /** A layer that an earlier daemon began to fill with just this; null: a new one. */
   readonly begunLayer: string | null;
-  readonly isSuspending: () => boolean;
+  readonly suspension: Suspension;
   readonly onProgress: (progress: MoveProgress) => void;
 }
 
@@ -63,7 +64,7 @@ export async function fillLayer(
     return await fill(deps, request, context, layer, files);
   } catch (error) {
     // the next daemon goes on with it
-    if (request.isSuspending()) throw error;
+    if (await request.suspension.stays()) throw error;
     if (files) await discardLayer(files);
     // the mover knows only the export and the tools only a file; people know the folder
     if (isFull(error, deps.repositoryRoot))
@@ -98,12 +99,10 @@ async function fill(
     context.intent('layer-created', { disk_index: diskIndex, layer });
     await createLayer(files.partial, disk.sizeBytes, parents[0]?.layer ?? null);
     context.fact('layer-created', { disk_index: diskIndex, layer });
-    if (request.source.kind === 'agent')
+    if (request.suspension.isPossible)
       context.fact('carry-begun', {
-        disk_index: diskIndex,
-        layer,
-        ...savePlan(plan),
-        source: request.source,
+        ...{ disk_index: diskIndex, layer, ...savePlan(plan) },
+        ...(request.source.kind === 'agent' ? { source: request.source } : {}),
       });
   }
 

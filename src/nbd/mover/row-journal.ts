@@ -1,8 +1,8 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { z } from 'zod';
-import { SendenseError } from '../../base/sendense-error.ts';
-import type { RowBatch } from '../../nbd/mover/row-batches.ts';
-import { BLOCK_BYTES, type Row, RowWriter } from '../../nbd/mover/rows.ts';
+import { errnoOf, SendenseError } from '../../base/sendense-error.ts';
+import type { RowBatch } from './row-batches.ts';
+import { BLOCK_BYTES, type Row, RowWriter } from './rows.ts';
 
 const entry = z.object({
   until: z.number().int().min(0),
@@ -19,12 +19,12 @@ export interface RowRules {
   readonly sizeBytes: number;
   /** In a full every byte has a row. */
   readonly isFull: boolean;
-  /** For messages. */
-  readonly agent: string;
+  /** What is thrown for rows that cannot be. The detail begins with "its rows" or the like. */
+  readonly invalid: (detail: string) => SendenseError;
 }
 
 /**
- * The rows that an agent sent, on disk before it hears that they are safe: a line for each stretch of the disk that is
+ * The rows that a mover told, on disk before it hears that they are safe: a line for each stretch of the disk that is
  * flushed. From the last whole line on a transfer can go on, whoever was restarted.
  */
 export class RowJournal implements AsyncDisposable {
@@ -32,12 +32,15 @@ export class RowJournal implements AsyncDisposable {
   readonly #path: string;
   readonly #rules: RowRules;
   #until: number;
+  /** Length of its whole lines. */
+  #goodBytes: number;
 
-  private constructor(handle: FileHandle, path: string, rules: RowRules, until: number) {
+  private constructor(handle: FileHandle, path: string, rules: RowRules, until: number, goodBytes: number) {
     this.#handle = handle;
     this.#path = path;
     this.#rules = rules;
     this.#until = until;
+    this.#goodBytes = goodBytes;
   }
 
   /** Goes on with what is there; a line that was cut off is dropped. */
@@ -52,7 +55,7 @@ export class RowJournal implements AsyncDisposable {
       goodBytes = endBytes;
     }
     await handle.truncate(goodBytes);
-    return new RowJournal(handle, path, rules, until);
+    return new RowJournal(handle, path, rules, until, goodBytes);
   }
 
   /** Everything before this byte is flushed and has its rows. */
@@ -60,19 +63,27 @@ export class RowJournal implements AsyncDisposable {
     return this.#until;
   }
 
-  /** @throws AGENT_ANSWER_INVALID for what cannot be; nothing of the stretch is kept then */
+  /** @throws what the rules say for what cannot be; nothing of the stretch is kept then */
   async append(batch: RowBatch): Promise<void> {
     // sent twice around a lost connection
     if (batch.until <= this.#until) return;
     this.#check(batch);
-    await this.#handle.appendFile(`${JSON.stringify({ until: batch.until, rows: batch.rows })}\n`);
-    await this.#handle.datasync();
+    const line = Buffer.from(`${JSON.stringify({ until: batch.until, rows: batch.rows })}\n`);
+    try {
+      await this.#handle.appendFile(line);
+      await this.#handle.datasync();
+    } catch (error) {
+      // a part of a line would spoil what comes after it
+      await this.#handle.truncate(this.#goodBytes).catch(() => undefined);
+      if (errnoOf(error) !== 'ENOSPC') throw error;
+      throw new SendenseError('DISK_FULL', { path: this.#path }, error);
+    }
+    this.#goodBytes += line.length;
     this.#until = batch.until;
   }
 
   #check({ from, until, rows }: RowBatch): void {
-    const { agent, sizeBytes, isFull } = this.#rules;
-    const invalid = (detail: string) => new SendenseError('AGENT_ANSWER_INVALID', { agent, detail });
+    const { invalid, sizeBytes, isFull } = this.#rules;
     if (from !== this.#until) throw invalid(`its rows go on at byte ${from} instead of ${this.#until}`);
     if (until > sizeBytes) throw invalid(`its rows reach to byte ${until} of a disk of ${sizeBytes}`);
     let end = from;
@@ -86,13 +97,10 @@ export class RowJournal implements AsyncDisposable {
       throw invalid(`its rows end at byte ${end} instead of ${until}`);
   }
 
-  /** Writes the row file of the whole disk. @throws AGENT_ANSWER_INVALID when rows are missing */
+  /** Writes the row file of the whole disk. @throws what the rules say when rows are missing */
   async writeRows(path: string): Promise<void> {
-    const { agent, sizeBytes } = this.#rules;
-    if (this.#until !== sizeBytes)
-      throw new SendenseError('AGENT_ANSWER_INVALID', {
-        ...{ agent, detail: `it was done at byte ${this.#until} of ${sizeBytes}` },
-      });
+    const { invalid, sizeBytes } = this.#rules;
+    if (this.#until !== sizeBytes) throw invalid(`it was done at byte ${this.#until} of ${sizeBytes}`);
     const writer = new RowWriter(path);
     try {
       for await (const row of this.rows()) await writer.write(row);

@@ -1,6 +1,6 @@
 import { realpath } from 'node:fs/promises';
-import type { DiskDescription, MachineRef } from '../../capture/source.ts';
-import type { Vm, VmDisk } from '../../catalog/vms.ts';
+import type { DiskDescription, MachineRef } from '../../../capture/source.ts';
+import type { Vm, VmDisk } from '../../../catalog/vms.ts';
 
 /** A registered machine as its source is asked about it. Pure. */
 export const machineRef = (vm: Vm): MachineRef => ({

@@ -1,8 +1,8 @@
-import type { MachineRef, ReadableDisk, SnapshotDisk } from '../../capture/source.ts';
-import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
-import type { LayerFiles } from '../../repository/layout.ts';
-import type { JobContext } from '../job-engine.ts';
-import type { DiskPlan } from './plan-disk.ts';
+import type { MachineRef, ReadableDisk, SnapshotDisk } from '../../../capture/source.ts';
+import type { MoveProgress } from '../../../nbd/mover/move-disk.ts';
+import type { LayerFiles } from '../../../repository/layout.ts';
+import type { JobContext } from '../../job-engine.ts';
+import type { DiskPlan } from '../plan/plan-disk.ts';
 
 /** One disk of a snapshot, and the empty layer that shall get its bytes. */
 export interface CarryOrder {

@@ -1,13 +1,13 @@
-import type { Clock } from '../../base/clock.ts';
-import { errnoOf, hasCode, SendenseError } from '../../base/sendense-error.ts';
-import type { Catalog } from '../../catalog/catalog.ts';
-import { chainMembers } from '../../catalog/record-backup.ts';
-import type { Vm } from '../../catalog/vms.ts';
-import { membersOnLayer } from '../../repository/layers/chains.ts';
-import { writeSidecar } from '../../repository/layers/seal-layer.ts';
-import { layerFiles, layout } from '../../repository/layout.ts';
-import type { Repository } from '../../repository/open-repository.ts';
-import { readSidecar } from '../../repository/read-repository.ts';
+import type { Clock } from '../../../base/clock.ts';
+import { errnoOf, hasCode, SendenseError } from '../../../base/sendense-error.ts';
+import type { Catalog } from '../../../catalog/catalog.ts';
+import { chainMembers } from '../../../catalog/record-backup.ts';
+import type { Vm } from '../../../catalog/vms.ts';
+import { membersOnLayer } from '../../../repository/layers/chains.ts';
+import { writeSidecar } from '../../../repository/layers/seal-layer.ts';
+import { layerFiles, layout } from '../../../repository/layout.ts';
+import type { Repository } from '../../../repository/open-repository.ts';
+import { readSidecar } from '../../../repository/read-repository.ts';
 
 interface MarkDeps {
   readonly catalog: Catalog;

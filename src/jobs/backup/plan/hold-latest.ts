@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { hasCode } from '../../base/sendense-error.ts';
-import type { Backup } from '../../catalog/backups.ts';
-import type { BackupDeps, BackupRequest } from './backup-deps.ts';
+import { hasCode } from '../../../base/sendense-error.ts';
+import type { Backup } from '../../../catalog/backups.ts';
+import type { BackupDeps, BackupRequest } from '../backup-deps.ts';
 import { latestOf } from './plan-disk.ts';
 
 /** A deletion takes well under a second; one of many restore points longer. */

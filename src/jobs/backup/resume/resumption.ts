@@ -1,11 +1,10 @@
 import { z } from 'zod';
-import { hasCode, SendenseError } from '../../base/sendense-error.ts';
-import type { DiskAtAgent, SnapshotMemory } from '../../capture/source.ts';
-import type { JobStep } from '../../catalog/jobs.ts';
-import type { Vm } from '../../catalog/vms.ts';
-import { layerChain } from '../../repository/layers/layer-chain.ts';
-import type { JobContext } from '../job-engine.ts';
-import type { DiskPlan, PlannedDisk } from './plan-disk.ts';
+import { SendenseError } from '../../../base/sendense-error.ts';
+import type { DiskAtAgent, SnapshotMemory } from '../../../capture/source.ts';
+import type { JobStep } from '../../../catalog/jobs.ts';
+import type { Vm } from '../../../catalog/vms.ts';
+import { layerChain } from '../../../repository/layers/layer-chain.ts';
+import type { DiskPlan, PlannedDisk } from '../plan/plan-disk.ts';
 
 /** A plan without what is looked up anew. */
 const savedPlan = z.object({
@@ -28,13 +27,16 @@ const taken = z.object({
 const begun = savedPlan.extend({
   disk_index: z.number(),
   layer: z.string(),
-  source: z.object({
-    kind: z.literal('agent'),
-    snapshotId: z.string(),
-    openedId: z.string(),
-    identity: z.string().nullable(),
-    hasChanges: z.boolean(),
-  }),
+  /** Absent for what is read here: that is opened anew. */
+  source: z
+    .object({
+      kind: z.literal('agent'),
+      snapshotId: z.string(),
+      openedId: z.string(),
+      identity: z.string().nullable(),
+      hasChanges: z.boolean(),
+    })
+    .optional(),
 });
 const carried = z.object({
   disk_index: z.number(),
@@ -43,8 +45,10 @@ const carried = z.object({
   written_bytes: z.number(),
 });
 
+const created = z.object({ disk_index: z.number(), layer: z.string() });
+
 type SavedPlan = z.infer<typeof savedPlan>;
-export type Begun = Omit<z.infer<typeof begun>, 'source'> & { readonly source: DiskAtAgent };
+export type Begun = Omit<z.infer<typeof begun>, 'source'> & { readonly source?: DiskAtAgent | undefined };
 
 /** What a backup had reached when its daemon ended. */
 export interface Resumption {
@@ -52,19 +56,14 @@ export interface Resumption {
   readonly disks: z.infer<typeof taken>['disks'];
   /** By disk: the layer that was being filled. */
   readonly begun: ReadonlyMap<number, Begun>;
+  /** Layers that were made, or were about to be, and that nobody goes on with. */
+  readonly abandoned: readonly z.infer<typeof created>[];
   /** By disk: the same, once it was filled. */
   readonly carried: ReadonlyMap<number, z.infer<typeof carried>>;
 }
 
 /** A machine that is frozen must not stay so while nobody is there; its backup begins anew. */
-export const canResume = (vm: Pick<Vm, 'agentId' | 'beforeCommand'>): boolean =>
-  vm.agentId !== null && vm.beforeCommand === null;
-
-/** The daemon ends, and the next one will go on: what is there stays. */
-export const isSuspending = (
-  { signal }: Pick<JobContext, 'signal'>,
-  vm: Pick<Vm, 'agentId' | 'beforeCommand'>,
-): boolean => signal.aborted && hasCode(signal.reason, 'INTERRUPTED') && canResume(vm);
+export const canResume = (vm: Pick<Vm, 'beforeCommand'>): boolean => vm.beforeCommand === null;
 
 export const savePlan = ({ type, reason, parent }: DiskPlan): SavedPlan => ({
   type,
@@ -84,9 +83,14 @@ export function readResumption(steps: readonly JobStep[]): Resumption | null {
   const done = z.array(carried).safeParse(facts('carried'));
   if (!started.success || !done.success) return null;
   const newest = new Map(started.data.map((entry) => [entry.disk_index, entry]));
+  const abandoned = steps
+    .filter(({ step, kind }) => step === 'layer-created' && kind === 'intent')
+    .map(({ detail }) => created.parse(detail))
+    .filter(({ disk_index, layer }) => newest.get(disk_index)?.layer !== layer);
   return {
     ...snapshot.data,
     begun: newest,
+    abandoned,
     // a layer that was thrown away after it was filled counts no more
     carried: new Map(
       done.data
