@@ -1,3 +1,4 @@
+import { pathExists } from 'fs-extra/esm';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { messageOf, SendenseError } from '../base/sendense-error.ts';
@@ -7,6 +8,8 @@ import type { SnapshotLeftover } from '../capture/source.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Job, JobStep } from '../catalog/jobs.ts';
 import type { Vm } from '../catalog/vms.ts';
+import { layerFiles, layout } from '../repository/layout.ts';
+import type { Repository } from '../repository/open-repository.ts';
 import { removePartial } from '../restore/whole-disk/write-file.ts';
 import { machineRef } from './backup/plan/machine-ref.ts';
 import { canResume, type Resumption, readResumption } from './backup/resume/resumption.ts';
@@ -67,10 +70,20 @@ export interface ResumableJob {
 async function resumptionOf(deps: RecoverDeps, job: Job): Promise<Resumption | null> {
   if (job.kind !== 'backup') return null;
   const vm = deps.catalog.vms.byContext(String(job.request['context_id']));
-  const isThere = deps.repositories.all().some(({ id }) => id === job.request['repository_id']);
-  if (!vm || !isThere || !canResume(vm)) return null;
+  const repository = deps.repositories.all().find(({ id }) => id === job.request['repository_id']);
+  if (!vm || !repository || !canResume(vm)) return null;
   const resumption = readResumption(deps.catalog.jobs.steps(job.id));
-  return resumption !== null && (await canBeTakenUp(deps, vm, resumption)) ? resumption : null;
+  if (resumption === null || !(await areLayersUnnamed(repository, vm, resumption))) return null;
+  return (await canBeTakenUp(deps, vm, resumption)) ? resumption : null;
+}
+
+/** A catalogue that was brought back from a copy may speak of a backup that was finished long ago: its layers stay as they are. */
+async function areLayersUnnamed({ root }: Repository, vm: Vm, { begun }: Resumption): Promise<boolean> {
+  for (const [diskIndex, { layer }] of begun) {
+    const { image, partial } = layerFiles(layout.diskFolder(root, vm.vmUuid, diskIndex), layer);
+    if ((await pathExists(image)) || !(await pathExists(partial))) return false;
+  }
+  return true;
 }
 
 /** An agent says itself what it still holds, and may come later; what is read here can be looked at. */

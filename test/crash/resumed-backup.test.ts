@@ -1,10 +1,19 @@
-import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
 import { bytesOf, sh } from '../support/guest-disk.ts';
 import { Operator, until } from '../support/operator.ts';
+import { contentOf } from '../support/repository-content.ts';
 
 const MIB = 1024 * 1024;
 
@@ -94,7 +103,7 @@ describe.each(['nbd-server', 'storage-daemon'])('a transfer through %s', (backen
   const appliance = new TestAppliance();
   const operator = new Operator(appliance);
   const disk = join(work, 'disk');
-  const settings = [`exports.backend=${backend}`];
+  const settings = [`exports.backend=${backend}`, 'chain.consolidate=false'];
 
   /** Slow enough to be met in the middle: the limit outlives the daemon. */
   const startAndReachMiddle = async (type: 'full' | 'incremental'): Promise<Started> => {
@@ -169,6 +178,27 @@ describe.each(['nbd-server', 'storage-daemon'])('a transfer through %s', (backen
     await appliance.stop();
     expect(halfDone(appliance)).toEqual([]);
     await appliance.start(settings);
+  });
+
+  it('touches nothing when its catalogue is a copy from the middle of it', async () => {
+    const copy = join(work, 'copy');
+    const catalogue = join(appliance.home, 'state', 'catalog.db');
+    const started = await startAndReachMiddle('full');
+    await appliance.kill();
+    cpSync(join(appliance.home, 'state'), copy, { recursive: true });
+    await appliance.start(settings);
+    await hasEnded(operator, started.job_id);
+    const next = operator.backUp('m');
+    // only its layer is left, for the one above it
+    appliance.json('backup', 'delete', started.backup_id, '--merge');
+    const before = contentOf(join(appliance.home, 'backups'));
+    await appliance.stop();
+    for (const end of ['', '-wal', '-shm']) rmSync(catalogue + end, { force: true });
+    cpSync(copy, join(appliance.home, 'state'), { recursive: true });
+    await appliance.start(settings);
+    expect(operator.job(started.job_id).status).toBe('failed');
+    expect(contentOf(join(appliance.home, 'backups'))).toEqual(before);
+    operator.expectRestored(next.backup_id, 0, disk);
   });
 
   it('leaves nothing when it was cancelled before the daemon ended', async () => {

@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { pathExists } from 'fs-extra/esm';
 import type { Logger } from '../../base/logger.ts';
 import { hasCode, SendenseError, toSendenseError } from '../../base/sendense-error.ts';
 import type { DiskAtAgent } from '../../capture/source.ts';
@@ -58,7 +57,6 @@ export function carryFromAgent(deps: CarryDeps, agentId: string): Carrier {
       ...{ sizeBytes: disk.sizeBytes, isFull: plan.parent === null },
       invalid: (detail: string) => new SendenseError('AGENT_ANSWER_INVALID', { agent: agent.name, detail }),
     };
-    const isAgain = await pathExists(files.journal);
     await using journal = await RowJournal.open(files.journal, rules);
     const work = new Carrying(deps, agentId, order, context, journal);
     context.intent('transferred', { disk_index: order.diskIndex });
@@ -67,7 +65,7 @@ export function carryFromAgent(deps: CarryDeps, agentId: string): Carrier {
     // nobody has to believe the agent
     await proveFilled(deps, order, context, rules.invalid);
     context.fact('transferred', { disk_index: order.diskIndex });
-    return isAgain
+    return order.isBegun
       ? { ...carried, writtenBytes: (await writtenPart(files.partial, context.signal)).bytes }
       : carried;
   };

@@ -1,10 +1,13 @@
 import { rm } from 'node:fs/promises';
+import { pathExists } from 'fs-extra/esm';
 import type { Clock } from '../../base/clock.ts';
 import { syncFolder } from '../../base/durable-file.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { Job, JobStep } from '../../catalog/jobs.ts';
 import { recordBackup } from '../../catalog/record-backup.ts';
 import { layerNamePattern } from '../../repository/documents.ts';
+import { findLayers } from '../../repository/layers/disk-layers.ts';
+import { readManifests, readTombstones } from '../../repository/layers/retired-layers.ts';
 import { discardLayer } from '../../repository/layers/seal-layer.ts';
 import { layerFiles, layout } from '../../repository/layout.ts';
 import type { Repository } from '../../repository/open-repository.ts';
@@ -44,6 +47,7 @@ export async function settleAttempts(
     }
     for (const { diskIndex, layer } of layers) {
       const folder = layout.diskFolder(root, vmUuid, diskIndex);
+      if (await isNeeded(root, vmUuid, diskIndex, layer)) continue;
       await discardLayer(layerFiles(folder, layer));
       await syncFolder(folder).catch(() => undefined); // the folder may never have been made
     }
@@ -51,6 +55,22 @@ export async function settleAttempts(
     await rm(`${layout.manifestFile(root, vmUuid, backupId)}.tmp`, { force: true });
   }
   return standing;
+}
+
+/**
+ * Nobody needs a layer of an unfinished job, unless the catalogue is a copy from before that job was finished: the
+ * restore point may have been deleted since, and its layer kept for those above it, or merged with one of them.
+ */
+async function isNeeded(root: string, vmUuid: string, diskIndex: number, layer: string): Promise<boolean> {
+  const { image } = layerFiles(layout.diskFolder(root, vmUuid, diskIndex), layer);
+  if (!(await pathExists(image))) return false;
+  const manifests = await readManifests(root, vmUuid);
+  const isNamed = manifests.some(({ disks }) =>
+    disks.some((disk) => disk.disk_index === diskIndex && disk.layer === layer),
+  );
+  if (isNamed) return true;
+  const layers = await findLayers(root, vmUuid, diskIndex, await readTombstones(root, vmUuid));
+  return layers.some(({ parents }) => parents.has(layer));
 }
 
 function attemptsOf({ catalog }: UnpublishedDeps, job: Job): Attempt[] {

@@ -15,6 +15,8 @@ export interface CarryOrder {
   readonly plan: DiskPlan;
   readonly layer: string;
   readonly files: LayerFiles;
+  /** An earlier daemon began to fill this layer with just this. */
+  readonly isBegun: boolean;
   /** For the name of the export; another one for each layer. */
   readonly exportTime: Date;
   /** Limit of what goes to the layer; 0: none. */

@@ -1,4 +1,3 @@
-import { pathExists } from 'fs-extra/esm';
 import { SendenseError } from '../../../base/sendense-error.ts';
 import type { ExportBackend } from '../../../nbd/exports/export-backend.ts';
 import { exportNameFor } from '../../../nbd/exports/export-name.ts';
@@ -24,12 +23,11 @@ export function carryHere(deps: CarryHereDeps): Carrier {
   return async (order, context) => {
     const { plan, disk, diskIndex, files, source } = order;
     if (source.kind === 'agent') throw new SendenseError('INTERNAL', { detail: 'a disk of an agent' });
-    const isAgain = await pathExists(files.journal);
     const invalid = (detail: string) => new SendenseError('SEAL_FAILED', { layer: order.layer, detail });
     const rules = { sizeBytes: disk.sizeBytes, isFull: plan.parent === null, invalid };
     await using journal = await RowJournal.open(files.journal, rules);
-    const replayUntil = isAgain ? (await writtenPart(files.partial, context.signal)).end : 0;
-    if (isAgain)
+    const replayUntil = order.isBegun ? (await writtenPart(files.partial, context.signal)).end : 0;
+    if (order.isBegun)
       context.warn(
         `Disk ${diskIndex}: the daemon was ended at byte ${journal.until} of ${disk.sizeBytes} and went on there.`,
       );
@@ -37,9 +35,9 @@ export function carryHere(deps: CarryHereDeps): Carrier {
     const carried = await throughExport(deps, { ...order, source }, context, journal, resume);
     await journal.writeRows(files.partialRows);
     // what an earlier mover wrote is in no map and no sum
-    if (isAgain) await proveFilled(deps, order, context, invalid);
+    if (order.isBegun) await proveFilled(deps, order, context, invalid);
     context.fact('transferred', { disk_index: diskIndex });
-    return isAgain
+    return order.isBegun
       ? { ...carried, writtenBytes: (await writtenPart(files.partial, context.signal)).bytes }
       : carried;
   };

@@ -111,6 +111,7 @@ async function fill(
       ...{ contextId: request.contextId, diskIndex, machine: request.machine, disk, plan, layer, files },
       bytesPerSecond: request.bytesPerSecond,
       ...{ source: request.source, onProgress: request.onProgress },
+      isBegun: request.begunLayer !== null,
       exportTime: exportTime(layer),
     },
     context,
