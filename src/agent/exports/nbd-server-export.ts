@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { connect, type NetConnectOpts } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isAlive, kill } from '../../base/owned-processes.ts';
@@ -59,7 +60,9 @@ export async function nbdServerExport(
   ];
   await writeSecretFile(config, text.join('\n'));
   undo.push('stop nbd-server', () => endAll(config));
-  await start(config, join(folder, 'nbd-server.pid'));
+  const address =
+    listening.kind === 'tcp' ? { host: listening.host, port: listening.port } : { path: socketPath };
+  await start(config, join(folder, 'nbd-server.pid'), address);
   return { tls, socketPath, canWriteZeroes: false };
 }
 
@@ -79,16 +82,27 @@ async function makeCertificates({ agent, folder, id }: ServeOrder): Promise<Agen
   return { kind: 'x509', ca: authority.certificate, certificate: await sign(agent.publicKey, 'agent') };
 }
 
-async function start(config: string, pidFile: string): Promise<void> {
+async function start(config: string, pidFile: string, address: NetConnectOpts): Promise<void> {
   await run('nbd-server', ['-C', config, '-p', pidFile], { timeoutMs: START_TIMEOUT_MS, env: transferHeap });
   const deadline = Date.now() + START_TIMEOUT_MS;
   for (;;) {
     const pid = Number((await readFile(pidFile, 'utf8').catch(() => '')).trim());
-    if (pid > 1 && (await isAlive(pid))) return;
+    if (pid > 1 && (await isAlive(pid)) && (await isListening(address))) return;
     if (Date.now() > deadline)
       throw new SendenseError('TOOL_TIMEOUT', { tool: 'nbd-server', seconds: START_TIMEOUT_MS / 1000 });
     await sleep(10);
   }
+}
+
+/** The pid file stands before anybody can connect. */
+function isListening(address: NetConnectOpts): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(address, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
 }
 
 /** The parent and the children of all connections: nobody may write any more. */
