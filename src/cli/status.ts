@@ -3,6 +3,7 @@ import { SendenseError } from '../base/sendense-error.ts';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
 import { print, say } from './output.ts';
+import { type AbsentView, absentText } from './policy/say-absent.ts';
 
 interface CoverageView {
   readonly ok: boolean;
@@ -15,6 +16,7 @@ interface CoverageView {
     readonly problems: readonly { problem: string; severity: string; detail: string }[];
   }[];
   readonly not_shown: number;
+  readonly absent: readonly (AbsentView & { readonly policy: string })[];
   readonly broken_policies: readonly { file: string; detail: string }[];
 }
 
@@ -61,6 +63,7 @@ export function statusCommand(program: Command): void {
         );
         for (const { file, detail } of coverage.broken_policies)
           say(`The policy in ${file} cannot be read: ${detail}`);
+        for (const { policy, ...one } of coverage.absent) say(`warning: ${absentText(policy, one)}`);
       }
       if (format !== 'table' || rows.length > 0)
         print(
@@ -81,10 +84,12 @@ export function statusCommand(program: Command): void {
     });
 }
 
-function whatIsWrong({ status, coverage: { counts, broken_policies } }: StatusView): string {
+function whatIsWrong({ status, coverage: { counts, broken_policies, absent } }: StatusView): string {
+  const cannotRun = new Set(absent.flatMap(({ what, policy }) => (what === 'machine' ? [] : [policy])));
   const parts = [
     ...(status === 'degraded' ? ['the daemon is degraded'] : []),
     ...(broken_policies.length > 0 ? [`${broken_policies.length} policies cannot be read`] : []),
+    ...[...cannotRun].map((policy) => `the policy ${policy} cannot run`),
     ...problems.flatMap((one) => ((counts[one] ?? 0) > 0 ? [`${counts[one]} ${one.replace('_', ' ')}`] : [])),
   ];
   return parts.join(', ');

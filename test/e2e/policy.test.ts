@@ -138,6 +138,37 @@ it('tells what is not protected, with exit code 4, and keeps quiet about what wa
   appliance.json('vm', 'remove', 'bare');
 });
 
+it('tells a name of a machine that nobody has wherever the policy is looked at, and takes it', () => {
+  const warning = 'warning: the policy typo names the machine "wbe1", which is not registered';
+  const typo = file(
+    'typo.yaml',
+    'policies:\n  - { name: typo, machines: { names: [db1, wbe1], patterns: [nix*] } }\n',
+  );
+  for (const command of [
+    ['policy', 'apply', '-f', typo, '--dry-run'],
+    ['policy', 'apply', '-f', typo],
+    ['policy', 'set', 'typo', '--priority', '60'],
+    ['policy', 'show', 'typo'],
+    ['policy', 'preview', 'typo'],
+    ['policy', 'preview', 'typo', '-o', 'json'],
+  ]) {
+    const told = appliance.ctl(...command);
+    expect([command, told.code, told.stderr]).toEqual([command, 0, expect.stringContaining(warning)]);
+    expect(told.stderr).not.toContain('nix');
+  }
+  expect(appliance.ctl('status').stderr).toContain(warning);
+  const absent = [{ what: 'machine', name: 'wbe1' }];
+  expect(appliance.json('policy', 'show', 'typo')).toMatchObject({ absent });
+  const { coverage } = JSON.parse(appliance.rest('GET', '/api/v1/status').body) as { coverage: object };
+  expect(coverage).toMatchObject({ absent: [{ policy: 'typo', what: 'machine', name: 'wbe1' }] });
+  // the file that `show` writes is one that `apply` reads
+  const shown = file('shown.yaml', appliance.ctl('policy', 'show', 'typo', '-o', 'yaml').stdout);
+  expect(appliance.ctl('policy', 'apply', '-f', shown).stderr).toContain('Nothing differs');
+  appliance.json('policy', 'set', 'typo', '--vm', 'db1');
+  expect(appliance.ctl('status').stderr).not.toContain('wbe1');
+  appliance.json('policy', 'remove', 'typo');
+});
+
 it('shows what a file would change, changes just that, and removes only when told twice', () => {
   const path = file(
     'policies.yaml',
@@ -240,14 +271,22 @@ it('refuses what cannot be meant, and changes nothing', () => {
   expectFailure(appliance.ctl('policy', 'add', 'often', '--vm', 'db1'), 'POLICY_EXISTS', 13);
   expectFailure(
     appliance.ctl('policy', 'add', 'x', '--vm', 'a', '--repository', 'nowhere'),
-    'REPOSITORY_UNKNOWN',
+    'POLICY_PLACE_UNKNOWN',
     10,
   );
-  expectFailure(
-    appliance.ctl('policy', 'add', 'x', '--vm', 'a', '--mirror', 'nowhere'),
-    'MIRROR_UNKNOWN',
-    10,
+  const wrong = appliance.ctl('policy', 'add', 'x', '--vm', 'a', '--mirror', 'nowhere');
+  expectFailure(wrong, 'POLICY_PLACE_UNKNOWN', 10);
+  expect(wrong.stderr).toContain('The policy "x" names the mirror "nowhere"');
+  expect(wrong.stderr).toContain('sendense-ctl mirror list');
+  // of several in a file it is told which
+  const two = file(
+    'wrong.yaml',
+    'policies:\n  - { name: fine, machines: { names: [db1] } }\n  - { name: bad, machines: { names: [db1] }, mirrors: [nowhere] }\n',
   );
+  const applied = appliance.ctl('policy', 'apply', '-f', two);
+  expectFailure(applied, 'POLICY_PLACE_UNKNOWN', 10);
+  expect(applied.stderr).toContain('The policy "bad"');
+  expectFailure(appliance.ctl('policy', 'show', 'fine'), 'POLICY_UNKNOWN', 10);
   expectFailure(appliance.ctl('policy', 'run', 'often', '--kind', 'mirror'), 'POLICY_NOTHING_TO_DO', 13);
   expectFailure(appliance.ctl('policy', 'set', 'often', '--schedule', 'every 7h'), 'POLICY_INVALID', 2);
   expect(appliance.ctl('policy', 'add', 'x').code).toBe(2);

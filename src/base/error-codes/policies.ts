@@ -20,6 +20,12 @@ export const policyCodes = {
     'The policy is not valid: {detail}',
     'Correct the named field; docs/operations.md has an example of each.',
   ),
+  POLICY_PLACE_UNKNOWN: user(
+    404,
+    10,
+    'The policy "{policy}" names the {what} "{name}", and there is none of that name. Nothing was changed.',
+    'See which there are with `sendense-ctl {what} list`; make it with `sendense-ctl {what} add {name} …`, or name another one.',
+  ),
   POLICY_BUSY: busy(
     'A run of the policy "{policy}" ({kind}) goes on since {since}.',
     'Watch it with `sendense-ctl policy runs {policy}`; start another one when it is done.',

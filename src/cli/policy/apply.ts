@@ -2,11 +2,13 @@ import type { Command } from 'commander';
 import { contextOf } from '../context.ts';
 import { print, printable, say } from '../output.ts';
 import { readPolicyFile } from './policy-file.ts';
+import { type AbsentView, sayAbsent } from './say-absent.ts';
 
 interface Change {
   readonly name: string;
   readonly change: 'add' | 'change' | 'remove' | 'same' | 'extra';
   readonly fields: readonly { readonly field: string; readonly from: unknown; readonly to: unknown }[];
+  readonly absent: readonly AbsentView[];
 }
 
 const signs: Readonly<Record<Change['change'], string>> = {
@@ -54,6 +56,7 @@ export function applyCommand(policy: Command): void {
           });
         const { changes } = planned;
         for (const line of diffLines(changes)) say(line);
+        for (const { name, absent } of changes) sayAbsent(name, absent);
         const removed = changes.filter(({ change }) => change === 'remove');
         if (removed.length > 0 && !options.dryRun && !options.yes)
           command.error(

@@ -10,7 +10,7 @@ interface PolicyFile {
 }
 
 /** What `policy list -o yaml` says beside the policy itself; its output is a file, too. */
-const onlyShown = ['since', 'machine_count'];
+const onlyShown = ['since', 'machine_count', 'absent'];
 
 /** @throws POLICY_INVALID with the line. YAML is a superset of JSON: both are read alike. */
 export async function readPolicyFile(file: string): Promise<PolicyFile> {

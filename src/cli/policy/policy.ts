@@ -5,6 +5,7 @@ import { applyCommand } from './apply.ts';
 import { fieldsOf, type PolicyOptions, withPolicyOptions } from './policy-options.ts';
 import { previewCommand } from './preview.ts';
 import { runCommands } from './run.ts';
+import { type AbsentView, sayAbsent } from './say-absent.ts';
 
 export interface PolicyView {
   readonly name: string;
@@ -20,6 +21,7 @@ export interface PolicyView {
   readonly verify: Record<string, unknown> | null;
   readonly boot_test: Record<string, unknown> | null;
   readonly hooks: Record<string, unknown>;
+  readonly absent: readonly AbsentView[];
 }
 
 const rulesText = (rules: PolicyView['retention']): string =>
@@ -62,6 +64,7 @@ export function policyCommands(program: Command): void {
       const { client, format } = contextOf(command);
       const added = await client.call<PolicyView>('POST', '/policies', { name, ...fieldsOf(options) });
       show(format, added, [added]);
+      sayAbsent(name, added.absent);
       say(`See what it means with: sendense-ctl policy preview ${name}`);
     });
   policy
@@ -79,8 +82,10 @@ export function policyCommands(program: Command): void {
       const { client, format } = contextOf(command);
       const answer = await client.call<PolicyView>('GET', pathOf(name));
       // what is derived stays out of what can be applied again
-      const { machine_count: _count, since: _since, ...document } = answer as PolicyView & { since: unknown };
+      const shown = answer as PolicyView & { since: unknown };
+      const { machine_count: _count, since: _since, absent, ...document } = shown;
       show(format, format === 'yaml' ? { policies: [document] } : answer, [answer]);
+      sayAbsent(name, absent);
     });
   withPolicyOptions(policy.command('set <name>'))
     .description('change a policy; what is not named stays')
@@ -89,6 +94,7 @@ export function policyCommands(program: Command): void {
       const before = await client.call<PolicyView>('GET', pathOf(name));
       const changed = await client.call<PolicyView>('PATCH', pathOf(name), fieldsOf(options, before));
       show(format, changed, [changed]);
+      sayAbsent(name, changed.absent);
     });
   policy
     .command('remove <name>')

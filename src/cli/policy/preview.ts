@@ -3,6 +3,7 @@ import { wholeNumber } from '../backup/pin.ts';
 import { query } from '../client.ts';
 import { contextOf } from '../context.ts';
 import { type Column, print, say } from '../output.ts';
+import { type AbsentView, sayAbsent } from './say-absent.ts';
 
 interface NextRunView {
   readonly policy: string;
@@ -24,6 +25,7 @@ export const nextRunColumns: readonly Column<NextRunView>[] = [
 ];
 
 interface PreviewView {
+  readonly absent: readonly AbsentView[];
   readonly rules: string;
   readonly machines: readonly string[];
   readonly next: readonly NextRunView[];
@@ -44,6 +46,7 @@ export function previewCommand(policy: Command): void {
       const { client, format } = contextOf(command);
       const path = `/policies/${encodeURIComponent(name)}/preview${query({ count: options.count })}`;
       const preview = await client.call<PreviewView>('GET', path);
+      sayAbsent(name, preview.absent);
       if (format !== 'table') {
         print(format, preview, preview.machines, [], (machine) => machine);
         return;

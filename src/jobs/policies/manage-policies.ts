@@ -1,7 +1,9 @@
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { PolicyRun, RunStarter, RunTask } from '../../catalog/policy-runs.ts';
+import { type AbsentName, absentNames } from '../../policy/definition/absent-names.ts';
 import { diffPolicies, type PolicyChange } from '../../policy/definition/diff-policies.ts';
 import { type Policy, type PolicyKind, rulesOf } from '../../policy/definition/policy.ts';
+import { knownNames } from './known-names.ts';
 import type { KeptPolicy } from './policy-book.ts';
 import type { PolicyRunner } from './policy-runner.ts';
 import type { RunnerDeps } from './runner-deps.ts';
@@ -12,13 +14,13 @@ export interface PolicyDeps extends RunnerDeps {
   readonly policiesChanged: () => void;
 }
 
-/** @throws POLICY_EXISTS, REPOSITORY_UNKNOWN, MIRROR_UNKNOWN */
+/** @throws POLICY_EXISTS, POLICY_PLACE_UNKNOWN */
 export async function addPolicy(deps: PolicyDeps, policy: Policy): Promise<KeptPolicy> {
   if (deps.book.has(policy.name)) throw new SendenseError('POLICY_EXISTS', { policy: policy.name });
   return await putPolicy(deps, policy);
 }
 
-/** Adds it, or takes the place of the one with its name. @throws REPOSITORY_UNKNOWN, MIRROR_UNKNOWN */
+/** Adds it, or takes the place of the one with its name. @throws POLICY_PLACE_UNKNOWN */
 export async function putPolicy(deps: PolicyDeps, policy: Policy): Promise<KeptPolicy> {
   confirmPlaces(deps, policy);
   const kept = await deps.book.save(policy);
@@ -33,30 +35,38 @@ export async function removePolicy(deps: PolicyDeps, name: string): Promise<void
 }
 
 /** A name that is misspelt must not be found out at night. */
-function confirmPlaces({ repositories, catalog }: RunnerDeps, policy: Policy): void {
-  repositories.idOf(policy.repository);
-  for (const mirror of policy.mirrors)
-    if (catalog.mirrors.byName(mirror) === null) throw new SendenseError('MIRROR_UNKNOWN', { mirror });
+function confirmPlaces({ catalog }: RunnerDeps, policy: Policy): void {
+  const lacking = absentNames(policy, knownNames(catalog)).find(({ what }) => what !== 'machine');
+  if (lacking) throw new SendenseError('POLICY_PLACE_UNKNOWN', { policy: policy.name, ...lacking });
+}
+
+/** A change of a policy, and which machines it names that nobody has registered. */
+export interface AppliedChange extends PolicyChange {
+  readonly absent: readonly AbsentName[];
 }
 
 /**
  * Brings the policies to what a file says.
  * @param options.prune removes those that the file does not name
  * @returns what was done, or would be
- * @throws POLICY_INVALID for a name that comes twice; REPOSITORY_UNKNOWN, MIRROR_UNKNOWN. Nothing is changed then
+ * @throws POLICY_INVALID for a name that comes twice; POLICY_PLACE_UNKNOWN. Nothing is changed then
  */
 export async function applyPolicies(
   deps: PolicyDeps,
   wanted: readonly Policy[],
   options: { readonly prune: boolean; readonly dryRun: boolean },
-): Promise<PolicyChange[]> {
+): Promise<AppliedChange[]> {
   const names = wanted.map(({ name }) => name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined)
     throw new SendenseError('POLICY_INVALID', { detail: `the name "${twice}" comes twice` });
   for (const policy of wanted) confirmPlaces(deps, policy);
   const current = deps.book.all().map(({ policy }) => policy);
-  const changes = diffPolicies(current, wanted, options.prune);
+  const known = knownNames(deps.catalog);
+  const changes = diffPolicies(current, wanted, options.prune).map((change): AppliedChange => {
+    const policy = wanted.find(({ name }) => name === change.name);
+    return { ...change, absent: policy === undefined ? [] : absentNames(policy, known) };
+  });
   if (options.dryRun) return changes;
   for (const { name, change } of changes) {
     const policy = wanted.find((one) => one.name === name);

@@ -1,5 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import { openTimeZone } from '../../policy/calendar/time-zone.ts';
+import { type AbsentName, absentNames } from '../../policy/definition/absent-names.ts';
 import {
   type Policy,
   type PolicyKind,
@@ -10,6 +11,7 @@ import {
 import { describeRules } from '../../policy/retention/describe-rules.ts';
 import { startOf } from '../../policy/schedules/plan-due.ts';
 import { type MachinePlan, planPrune } from '../prune/plan-prune.ts';
+import { knownNames } from './known-names.ts';
 import { machinesOf } from './plan-tasks.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 import { timingOf } from './timing-of.ts';
@@ -29,6 +31,8 @@ export interface NextRun {
 export interface PolicyPreview {
   readonly next: readonly NextRun[];
   readonly machines: readonly string[];
+  /** What it names and nobody has. */
+  readonly absent: readonly AbsentName[];
   readonly rules: string;
   /** What retention would do with the points that are there now. */
   readonly retention: readonly MachinePlan[];
@@ -81,6 +85,7 @@ export function previewPolicy(deps: RunnerDeps, policy: Policy, count: number): 
   return {
     next: nextRuns(deps, policy, count),
     machines: machines.map(({ name }) => name),
+    absent: absentNames(policy, knownNames(deps.catalog)),
     rules: rules === null ? 'keeps everything: there are no retention rules' : describeRules(rules),
     retention: shown.flatMap(({ name: vmName }) =>
       rules === null

@@ -175,3 +175,18 @@ it('counts who is left out on purpose, and who nobody means', () => {
   expect(problems()).toEqual(['db1 unprotected']);
   expect(report()).toMatchObject({ ok: false, counts: { machines: 3, ok: 1, excused: 1, unprotected: 1 } });
 });
+
+it('tells names that nobody has: of a machine it is a warning, without its mirror a policy cannot run', async () => {
+  machine('web1', 'made anew by a script');
+  const { policy } = book.byName('nightly');
+  await book.save({ ...policy, machines: { ...policy.machines, names: ['web1', 'wbe1'] } });
+  expect(report()).toMatchObject({
+    ok: true,
+    absent: [{ policy: 'nightly', what: 'machine', name: 'wbe1' }],
+  });
+  await book.save({ ...policy, mirrors: ['moon'] });
+  expect(report()).toMatchObject({
+    ok: false,
+    absent: [{ policy: 'nightly', what: 'mirror', name: 'moon' }],
+  });
+});

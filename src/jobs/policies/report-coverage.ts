@@ -9,8 +9,10 @@ import {
   type MachineFacts,
   type PolicyPromise,
 } from '../../policy/coverage/judge-machine.ts';
+import { type AbsentName, absentNames } from '../../policy/definition/absent-names.ts';
 import { selects } from '../../policy/definition/select-machines.ts';
 import { dueRun } from '../../policy/schedules/plan-due.ts';
+import { knownNames } from './known-names.ts';
 import type { KeptPolicy } from './policy-book.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 import { timingOf } from './timing-of.ts';
@@ -32,6 +34,8 @@ export interface CoverageReport {
   readonly counts: Readonly<Record<'machines' | 'ok' | 'excused' | CoverageProblem, number>>;
   /** Those with problems first. */
   readonly machines: readonly CoveredMachine[];
+  /** What policies name and nobody has. */
+  readonly absent: readonly (AbsentName & { readonly policy: string })[];
   readonly brokenPolicies: readonly { readonly file: string; readonly detail: string }[];
 }
 
@@ -58,8 +62,12 @@ export function reportCoverage(deps: CoverageDeps): CoverageReport {
   const running = new Set(
     catalog.jobs.unfinished().flatMap(({ kind, vmName }) => (kind === 'backup' && vmName ? [vmName] : [])),
   );
-  const machines = catalog.vms
+  const all = catalog.vms.all();
+  const known = knownNames(catalog, all);
+  const absent = book
     .all()
+    .flatMap(({ policy }) => absentNames(policy, known).map((one) => ({ policy: policy.name, ...one })));
+  const machines = all
     .filter(({ registered }) => registered)
     .map((vm): CoveredMachine => {
       const facts = factsOf(deps, vm, promised, now, {
@@ -81,7 +89,9 @@ export function reportCoverage(deps: CoverageDeps): CoverageReport {
     machines.filter(({ problems }) => problems.some((one) => one.problem === problem)).length;
   const hasAlarm = ({ problems }: CoveredMachine) => problems.some(({ severity }) => severity === 'alarm');
   return {
-    ok: !machines.some(hasAlarm) && book.broken.length === 0,
+    // a machine may be registered later; without its repository or its mirror a policy does nothing
+    ok:
+      !machines.some(hasAlarm) && book.broken.length === 0 && absent.every(({ what }) => what === 'machine'),
     checkedAt: now.toISOString(),
     counts: {
       machines: machines.length,
@@ -95,6 +105,7 @@ export function reportCoverage(deps: CoverageDeps): CoverageReport {
     machines: machines.toSorted(
       (a, b) => Number(hasAlarm(b)) - Number(hasAlarm(a)) || b.problems.length - a.problems.length,
     ),
+    absent,
     brokenPolicies: book.broken,
   };
 }

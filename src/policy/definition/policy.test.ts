@@ -1,4 +1,5 @@
 import { describe, expect, it, test } from 'vitest';
+import { absentNames } from './absent-names.ts';
 import { diffPolicies } from './diff-policies.ts';
 import { type Policy, policyDocument, rulesOf } from './policy.ts';
 import { selects } from './select-machines.ts';
@@ -61,6 +62,26 @@ describe('selects', () => {
       selects({ ...none, patterns: [`${'*a'.repeat(31)}b`] })({ name: 'a'.repeat(64), labels: {} }),
     ).toBe(false);
     expect(performance.now() - before).toBeLessThan(100);
+  });
+});
+
+describe('absentNames', () => {
+  const known = {
+    machines: new Set(['web1']),
+    repositories: new Set(['local']),
+    mirrors: new Set(['offsite']),
+  };
+  it('tells names that nobody has, each once, and never patterns, labels or exceptions', () => {
+    const machines = { names: ['web1', 'web9', 'web9'], patterns: ['x*'], labels: { a: 'b' }, except: ['y'] };
+    const wanted = policy('a', { machines, repository: 'away', mirrors: ['offsite', 'moon'] });
+    expect(absentNames(wanted, known)).toEqual([
+      { what: 'repository', name: 'away' },
+      { what: 'mirror', name: 'moon' },
+      { what: 'machine', name: 'web9' },
+    ]);
+  });
+  it('is quiet when all of them are there', () => {
+    expect(absentNames(policy('a', { mirrors: ['offsite'] }), known)).toEqual([]);
   });
 });
 

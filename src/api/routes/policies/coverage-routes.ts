@@ -5,6 +5,7 @@ import { coverageProblems } from '../../../policy/coverage/judge-machine.ts';
 import { defineRoute, type Route } from '../../route.ts';
 import { flag, queryNumber } from '../../schemas.ts';
 import type { Health } from '../system/system-routes.ts';
+import { absentAnswer } from './absent-answer.ts';
 
 const tag = 'policies';
 const report = z.object({
@@ -28,6 +29,9 @@ const report = z.object({
     }),
   ),
   not_shown: z.number(),
+  absent: z
+    .array(absentAnswer.extend({ policy: z.string() }))
+    .meta({ description: 'What policies name and nobody has' }),
   broken_policies: z.array(z.object({ file: z.string(), detail: z.string() })),
 });
 const query = z.strictObject({

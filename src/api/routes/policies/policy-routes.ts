@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { parseInput } from '../../../base/parse-input.ts';
 import { SendenseError } from '../../../base/sendense-error.ts';
 import type { Vm } from '../../../catalog/vms.ts';
+import { knownNames } from '../../../jobs/policies/known-names.ts';
 import {
   addPolicy,
   applyPolicies,
@@ -12,22 +13,26 @@ import {
 import { machinesOf } from '../../../jobs/policies/plan-tasks.ts';
 import type { KeptPolicy } from '../../../jobs/policies/policy-book.ts';
 import { previewPolicy } from '../../../jobs/policies/preview-policy.ts';
+import { absentNames } from '../../../policy/definition/absent-names.ts';
 import { policyDocument } from '../../../policy/definition/policy.ts';
 import { defineRoute, type Route } from '../../route.ts';
 import { queryNumber, vmName } from '../../schemas.ts';
 import { prunePointAnswer, prunePointsView } from '../backups/chain-routes.ts';
+import { absentAnswer } from './absent-answer.ts';
 import { nextRunAnswer } from './schedule-routes.ts';
 
 const tag = 'policies';
 const params = z.object({ policy: vmName });
-const policyAnswer = z.looseObject({ name: z.string(), machine_count: z.number() });
+const absent = z.array(absentAnswer).meta({ description: 'What it names and nobody has' });
+const policyAnswer = z.looseObject({ name: z.string(), machine_count: z.number(), absent });
 
 /** Policies as such: what is to be done, for whom and when. */
 export function policyRoutes(deps: PolicyDeps): Route[] {
-  const view = ({ policy, since }: KeptPolicy, all?: readonly Vm[]) => ({
+  const view = ({ policy, since }: KeptPolicy, all: readonly Vm[] = deps.catalog.vms.all()) => ({
     ...policy,
     since: { ...since },
     machineCount: machinesOf(deps, policy, all).length,
+    absent: absentNames(policy, knownNames(deps.catalog, all)),
   });
   return [
     defineRoute({
@@ -70,6 +75,7 @@ export function policyRoutes(deps: PolicyDeps): Route[] {
             name: z.string(),
             change: z.enum(['add', 'change', 'remove', 'same', 'extra']),
             fields: z.array(z.object({ field: z.string(), from: z.unknown(), to: z.unknown() })),
+            absent,
           }),
         ),
       }),
@@ -138,6 +144,7 @@ export function policyRoutes(deps: PolicyDeps): Route[] {
         policy: z.string(),
         rules: z.string(),
         machines: z.array(z.string()),
+        absent,
         next: z.array(nextRunAnswer),
         retention: z.array(prunePointAnswer),
         not_shown: z.number(),
