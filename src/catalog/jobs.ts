@@ -17,7 +17,8 @@ export type JobKind =
   | 'mirror-verify'
   | 'mirror-prune'
   | 'mirror-lock'
-  | 'mirror-fetch';
+  | 'mirror-fetch'
+  | 'mirror-upkeep';
 
 export interface JobProgress {
   readonly totalBytes: number;
@@ -112,6 +113,12 @@ export function jobQueries(db: Db) {
      ON CONFLICT (id) DO UPDATE SET status = @status, phase = @phase, progress = @progress, warnings = @warnings, result = @result, error = @error,
        started_at = @startedAt, finished_at = @finishedAt`,
   );
+  const newestCollection = db
+    .prepare<[string], string | null>(
+      `SELECT MAX(finished_at) FROM jobs WHERE kind IN ('mirror-upkeep', 'mirror-prune') AND status = 'completed'
+          AND json_extract(request, '$.mirror') = ? AND json_extract(result, '$.condemned') IS NOT NULL`,
+    )
+    .pluck();
   const addStep = db.prepare(
     `INSERT INTO job_steps (job_id, step, kind, detail, at) VALUES (@jobId, @step, @kind, @detail, @at)`,
   );
@@ -132,6 +139,8 @@ export function jobQueries(db: Db) {
     unfinished: (): Job[] => unfinished.all().map(toJob),
     /** That could not clean up in a repository which was away, and of which nobody did it since. */
     withLeftBehind: (): Job[] => withLeftBehind.all().map(toJob),
+    /** When what nothing needs in a mirror was last collected. */
+    newestCollection: (mirror: string): string | null => newestCollection.get(mirror) ?? null,
     save: (job: Job) =>
       save.run({
         ...job,

@@ -40,7 +40,24 @@ export interface MirrorSettings {
   readonly lock: { readonly mode: 'governance' | 'compliance'; readonly days: number } | null;
   /** Rules of `prune`, as in `retention` of the configuration. */
   readonly retention: Readonly<Record<string, unknown>>;
+  /** The mirror runs of policies renew its locks, delete by its rules and collect what nothing needs. */
+  readonly hasUpkeep: boolean;
+  /** Between condemning and deleting. */
+  readonly graceHours: number;
 }
+
+/** Of a mirror of which nothing else was said, and of one that was made before a setting came. */
+export const defaultMirrorSettings: MirrorSettings = {
+  level: 1,
+  isAutomatic: true,
+  vms: [],
+  mibPerSecond: null,
+  rateWindows: [],
+  lock: null,
+  retention: {},
+  hasUpkeep: true,
+  graceHours: 24,
+};
 
 /** One disk of a restore point in a mirror. */
 export interface MirrorPoint {
@@ -64,12 +81,16 @@ export interface MirrorPoint {
 
 type Row = { name: string; mirror_id: string; document: string; created_at: string };
 
-const toRecord = (row: Row): MirrorRecord => ({
-  ...(JSON.parse(row.document) as Omit<MirrorRecord, 'name' | 'mirrorId' | 'createdAt'>),
-  name: row.name,
-  mirrorId: row.mirror_id,
-  createdAt: row.created_at,
-});
+function toRecord(row: Row): MirrorRecord {
+  const document = JSON.parse(row.document) as Omit<MirrorRecord, 'name' | 'mirrorId' | 'createdAt'>;
+  return {
+    ...document,
+    settings: { ...defaultMirrorSettings, ...document.settings },
+    name: row.name,
+    mirrorId: row.mirror_id,
+    createdAt: row.created_at,
+  };
+}
 
 export function mirrorQueries(db: Db) {
   const all = db.prepare<[], Row>('SELECT * FROM mirrors ORDER BY name');

@@ -17,6 +17,7 @@ interface CoverageView {
   }[];
   readonly not_shown: number;
   readonly absent: readonly (AbsentView & { readonly policy: string })[];
+  readonly unkept_mirrors: readonly string[];
   readonly broken_policies: readonly { file: string; detail: string }[];
 }
 
@@ -64,6 +65,10 @@ export function statusCommand(program: Command): void {
         for (const { file, detail } of coverage.broken_policies)
           say(`The policy in ${file} cannot be read: ${detail}`);
         for (const { policy, ...one } of coverage.absent) say(`warning: ${absentText(policy, one)}`);
+        for (const mirror of coverage.unkept_mirrors)
+          say(
+            `warning: nobody renews the locks of the mirror ${mirror} or deletes by its retention: sendense-ctl policy set NAME --mirror-schedule "daily at 04:00", or mirror set ${mirror} --no-upkeep`,
+          );
       }
       if (format !== 'table' || rows.length > 0)
         print(

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { formatBytes } from '../../base/units.ts';
+import { type RuleOptions, rulesOf, withRuleOptions } from '../backup/prune.ts';
 import { query } from '../client.ts';
 import { contextOf } from '../context.ts';
 import { print, printDone, say } from '../output.ts';
@@ -136,15 +137,17 @@ export function workCommands(mirror: Command): void {
       ]);
       say(`Everything that the restore points of "${name}" need is there.`);
     });
-  mirror
-    .command('prune <name>')
-    .description('show what the retention of the mirror deletes; does it with --apply PLAN --yes')
-    .option('--keep-last <n>', 'these rules instead of those of the mirror', number)
-    .option('--keep-within <time>')
+  withRuleOptions(
+    mirror
+      .command('prune <name>')
+      .description(
+        'show what the retention of the mirror deletes, or rules that are named here; does it with --apply PLAN --yes',
+      ),
+  )
     .option('--apply <plan>', 'carry out the plan that was shown')
     .option('--yes', 'really')
     .option('--force', 'also when no restore point of a machine is left')
-    .option('--grace-hours <n>', 'between condemning and deleting (default 24)', number)
+    .option('--grace-hours <n>', 'between condemning and deleting; else as the mirror is set', number)
     .action(async (name: string, options: PruneOptions, command: Command) => {
       const { client, format } = contextOf(command);
       const rules = rulesOf(options);
@@ -175,7 +178,7 @@ export function workCommands(mirror: Command): void {
   mirror
     .command('gc <name>')
     .description('condemn what no restore point needs, and delete what was condemned before')
-    .option('--grace-hours <n>', 'between condemning and deleting (default 24)', number)
+    .option('--grace-hours <n>', 'between condemning and deleting; else as the mirror is set', number)
     .action(async (name: string, options: { graceHours?: number }, command: Command) => {
       await work(command, `${path(name)}/gc`, { grace_hours: options.graceHours }, [...collected]);
     });
@@ -207,9 +210,7 @@ export function workCommands(mirror: Command): void {
 
 const collected = ['restore_points', 'condemned', 'deleted', 'freed_bytes'] as const;
 
-interface PruneOptions {
-  readonly keepLast?: number;
-  readonly keepWithin?: string;
+interface PruneOptions extends RuleOptions {
   readonly apply?: string;
   readonly yes?: boolean;
   readonly force?: boolean;
@@ -220,9 +221,4 @@ interface LockOptions {
   readonly backupId?: readonly string[];
   readonly days?: number;
   readonly legalHold?: boolean;
-}
-
-function rulesOf({ keepLast, keepWithin }: PruneOptions) {
-  if (keepLast === undefined && keepWithin === undefined) return undefined;
-  return { keep_last: keepLast, keep_within: keepWithin };
 }

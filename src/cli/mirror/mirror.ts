@@ -1,9 +1,10 @@
 import { resolve } from 'node:path';
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/units.ts';
 import { contextOf } from '../context.ts';
 import { type Column, print, printDone, say } from '../output.ts';
 import { keyCommands } from './mirror-keys.ts';
+import { number, type SettingOptions, settingsBody, withSettings } from './mirror-settings.ts';
 import { workCommands } from './mirror-work.ts';
 
 interface MirrorView {
@@ -30,21 +31,6 @@ const columns: Column<MirrorView>[] = [
 ];
 const nameOf = (row: MirrorView) => row.name;
 
-interface SettingOptions {
-  readonly level?: number;
-  readonly auto?: boolean;
-  readonly vm?: readonly string[];
-  readonly mibPerS?: number;
-  readonly rateWindow?: readonly ReturnType<typeof rateWindow>[];
-  readonly lock?: { mode: string; days: number };
-  readonly keepLast?: number;
-  readonly keepWithin?: string;
-  readonly daily?: string;
-  readonly weekly?: string;
-  readonly monthly?: string;
-  readonly yearly?: string;
-}
-
 interface PlaceOptions extends SettingOptions {
   readonly endpoint: string;
   readonly bucket: string;
@@ -55,76 +41,6 @@ interface PlaceOptions extends SettingOptions {
   readonly pathStyle: boolean;
   readonly tlsCa?: string;
   readonly passphraseFile?: string;
-}
-
-const number = (text: string): number => {
-  if (!/^\d+(\.\d+)?$/.test(text)) throw new InvalidArgumentError('It must be a number.');
-  return Number(text);
-};
-
-/** `08:00-18:00=5` */
-function rateWindow(text: string) {
-  const match = /^(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})=(\d+(?:\.\d+)?)$/.exec(text);
-  const [a = 0, b = 0, c = 0, d = 0, rate = 0] = match?.slice(1).map(Number) ?? [];
-  if (!match || a > 23 || b > 59 || c > 23 || d > 59)
-    throw new InvalidArgumentError('It must be like 08:00-18:00=5, in MiB per second.');
-  return { from_minute: a * 60 + b, to_minute: c * 60 + d, mib_per_s: rate };
-}
-
-/** `compliance:30` */
-function lockRule(text: string) {
-  const match = /^(governance|compliance):(\d{1,5})d?$/.exec(text);
-  if (!match) throw new InvalidArgumentError('It must be like governance:30 or compliance:30, in days.');
-  return { mode: String(match[1]), days: Number(match[2]) };
-}
-
-const countOrDuration = (text: string | undefined) =>
-  text === undefined ? undefined : /^\d+$/.test(text) ? Number(text) : text;
-
-function settingsBody(options: SettingOptions) {
-  const { keepLast, keepWithin, daily, weekly, monthly, yearly } = options;
-  const rules = Object.entries({
-    keep_last: keepLast,
-    keep_within: keepWithin,
-    daily: countOrDuration(daily),
-    weekly: countOrDuration(weekly),
-    monthly: countOrDuration(monthly),
-    yearly: countOrDuration(yearly),
-  }).filter(([, value]) => value !== undefined);
-  return {
-    zstd_level: options.level,
-    automatic: options.auto,
-    vms: options.vm,
-    mib_per_s: options.mibPerS,
-    rate_windows: options.rateWindow,
-    lock: options.lock,
-    retention: rules.length === 0 ? undefined : Object.fromEntries(rules),
-  };
-}
-
-const many =
-  <T>(parse: (text: string) => T) =>
-  (text: string, all: readonly T[] | undefined) => [...(all ?? []), parse(text)];
-
-function withSettings(command: Command): Command {
-  return command
-    .option('--level <n>', 'of zstd; 0 compresses nothing (default 1)', number)
-    .option('--auto', 'upload each new backup by itself (default)')
-    .option('--no-auto', 'only upload when asked')
-    .option('--vm <name>', 'only this machine; repeatable', many(String))
-    .option('--mib-per-s <n>', 'highest speed', number)
-    .option(
-      '--rate-window <window>',
-      'another speed at a time of day, as 08:00-18:00=5; repeatable',
-      many(rateWindow),
-    )
-    .option('--lock <rule>', 'object lock for so many days, as governance:30 or compliance:30', lockRule)
-    .option('--keep-last <n>', 'retention in the mirror: the newest', number)
-    .option('--keep-within <time>', 'everything of this time, as 14d')
-    .option('--daily <n>', 'one for each of so many days; so for weeks, months and years')
-    .option('--weekly <n>')
-    .option('--monthly <n>')
-    .option('--yearly <n>');
 }
 
 function withPlace(command: Command): Command {

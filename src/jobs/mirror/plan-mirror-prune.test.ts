@@ -33,7 +33,7 @@ beforeAll(() => {
     ...{ isEncrypted: false, epoch: 1, capabilities: null, createdAt: now.toISOString() },
     settings: {
       ...{ level: 1, isAutomatic: false, vms: [], mibPerSecond: null, rateWindows: [], lock: null },
-      retention: {},
+      ...{ retention: {}, hasUpkeep: true, graceHours: 24 },
     },
   });
   catalog.mirrors.replacePoints('off', [

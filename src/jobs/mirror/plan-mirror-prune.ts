@@ -11,6 +11,8 @@ export interface MirrorPruneLine {
   readonly backup: MirroredBackup;
   readonly action: 'keep' | 'delete';
   readonly reason: string;
+  /** The rules keep it; else only its lock does. */
+  readonly isWanted: boolean;
 }
 
 export interface MirrorPrunePlan {
@@ -52,8 +54,8 @@ export function planMirrorPrune(deps: PlanDeps, name: string, rules: RetentionRu
       const until = backup.lockedUntil;
       const isLocked = until !== null && Date.parse(until) > now.getTime();
       if (action === 'delete' && isLocked)
-        lines.push({ backup, action: 'keep', reason: `locked until ${until}` });
-      else lines.push({ backup, action, reason });
+        lines.push({ backup, action: 'keep', reason: `locked until ${until}`, isWanted: false });
+      else lines.push({ backup, action, reason, isWanted: action === 'keep' });
     }
   }
   const decided = lines.map(({ backup, action }) => [backup.backupId, action]);

@@ -18,14 +18,15 @@ import { pointsOf } from './mirror-points.ts';
 const HOUR_MS = 3600 * 1000;
 
 interface Work {
-  readonly kind: 'mirror-verify' | 'mirror-prune' | 'mirror-lock';
+  readonly kind: 'mirror-verify' | 'mirror-prune' | 'mirror-lock' | 'mirror-upkeep';
   readonly event: string;
   readonly what: string;
   readonly request: Readonly<Record<string, unknown>>;
   readonly run: (record: MirrorRecord, context: JobContext) => Promise<void>;
 }
 
-function submit(deps: MirrorDeps, name: string, work: Work): Job {
+/** A job that has the mirror for itself. @throws MIRROR_UNKNOWN */
+export function submitMirrorWork(deps: MirrorDeps, name: string, work: Work): Job {
   const { catalog, engine } = deps;
   findRecord(deps, name);
   return engine.submit(engine.newId(), {
@@ -54,7 +55,7 @@ function submit(deps: MirrorDeps, name: string, work: Work): Job {
 
 /** @param deepPercent of all blocks that are read and opened */
 export function startMirrorVerify(deps: MirrorDeps, name: string, deepPercent: number): Job {
-  return submit(deps, name, {
+  return submitMirrorWork(deps, name, {
     kind: 'mirror-verify',
     event: 'mirror.verify',
     what: 'Verification',
@@ -105,7 +106,7 @@ export function startMirrorPrune(
   const record = findRecord(deps, name);
   refuseReader(record);
   const doomed = backupIds.flatMap((id) => pointsOf(deps, record, id).map((point) => point.name));
-  return submit(deps, name, {
+  return submitMirrorWork(deps, name, {
     kind: 'mirror-prune',
     event: 'mirror.prune',
     what: 'Pruning',
@@ -153,7 +154,7 @@ export function startMirrorLock(deps: MirrorDeps, name: string, order: LockOrder
     order.backupIds.length === 0
       ? deps.catalog.mirrors.points(name)
       : order.backupIds.flatMap((id) => pointsOf(deps, record, id));
-  return submit(deps, name, {
+  return submitMirrorWork(deps, name, {
     kind: 'mirror-lock',
     event: 'mirror.lock',
     what: 'Locking',

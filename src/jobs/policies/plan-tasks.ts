@@ -23,7 +23,7 @@ export function machinesOf(
 }
 
 /**
- * The parts of a run: mostly one for each machine, for mirrors one for each of them, for verification one for each
+ * The parts of a run: mostly one for each machine, for mirrors one for each of them and one for the mirror itself, for verification one for each
  * restore point that is looked at this time.
  * @throws REPOSITORY_UNKNOWN
  */
@@ -41,8 +41,21 @@ export function planTasks(deps: PlanDeps, policy: Policy, kind: PolicyKind): Pla
       add(pickForVerify(points, policy.verify?.percent ?? 100).map(({ id }) => id));
     } else add(['']);
   }
-  return tasks;
+  return kind === 'mirror' ? [...tasks, ...upkeepTasks(deps, policy)] : tasks;
 }
+
+/** Of the mirror itself, whatever machines it has: it is nobody's part. */
+const upkeepTasks = ({ catalog }: PlanDeps, { mirrors }: Policy): PlannedTask[] =>
+  mirrors
+    .filter((mirror) => catalog.mirrors.byName(mirror)?.settings.hasUpkeep)
+    .map((target) => ({ contextId: UPKEEP, vmName: '(upkeep)', target }));
+
+/** In the place of a machine: of the part of a mirror run that looks after the mirror. */
+export const UPKEEP = '';
+
+/** Uploads go first: what they need must not look unneeded, and a new restore point may end the need of an old one. */
+export const uploadsFirst = (tasks: readonly RunTask[]): RunTask[] =>
+  tasks.toSorted((a, b) => Number(a.contextId === UPKEEP) - Number(b.contextId === UPKEEP));
 
 /** What the machine's jobs of this kind have to share with others. Of one machine there is never a second of a kind. */
 export function limitsOf(
@@ -62,6 +75,7 @@ export function limitsOf(
         { key: `source ${sourceOf(vm)}`, max: limits.perSource },
       ];
     case 'mirror':
+      if (contextId === UPKEEP) return [{ key: `mirror ${target}`, max: 1 }];
       return [alone, { key: `mirror ${target}`, max: 1 }];
     case 'boot-test':
       return [alone, { key: kind, max: limits.bootTests }];

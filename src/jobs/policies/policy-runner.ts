@@ -5,7 +5,7 @@ import { type Policy, type PolicyKind, rulesOf } from '../../policy/definition/p
 import { isOpen } from '../../policy/schedules/window.ts';
 import { isFinished } from '../job-state.ts';
 import { finishRun } from './finish-run.ts';
-import { limitsOf, planTasks } from './plan-tasks.ts';
+import { limitsOf, planTasks, uploadsFirst } from './plan-tasks.ts';
 import { runPolicyHook } from './policy-hook.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 import { startMirrors, startTask } from './start-task.ts';
@@ -95,7 +95,7 @@ export class PolicyRunner {
     // who asked in person does not wait for the night
     const window = run.startedBy === 'operator' ? null : policy.window;
     queue.add(
-      tasks.map((task) => {
+      uploadsFirst(tasks).map((task) => {
         let triedMs: number | null = null;
         return {
           priority: policy.priority,

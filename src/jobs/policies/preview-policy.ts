@@ -13,6 +13,7 @@ import { startOf } from '../../policy/schedules/plan-due.ts';
 import { type MachinePlan, planPrune } from '../prune/plan-prune.ts';
 import { knownNames } from './known-names.ts';
 import { machinesOf } from './plan-tasks.ts';
+import { type MirrorPreview, previewMirrors } from './preview-mirrors.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 import { timingOf } from './timing-of.ts';
 
@@ -36,6 +37,8 @@ export interface PolicyPreview {
   readonly rules: string;
   /** What retention would do with the points that are there now. */
   readonly retention: readonly MachinePlan[];
+  /** What would be done with each mirror. */
+  readonly mirrors: readonly MirrorPreview[];
   /** Machines whose points were not looked at because there are so many. */
   readonly notShown: number;
 }
@@ -81,7 +84,7 @@ function localText(instantMs: number, timeZone: string): string {
 export function previewPolicy(deps: RunnerDeps, policy: Policy, count: number): PolicyPreview {
   const machines = machinesOf(deps, policy);
   const rules = rulesOf(policy);
-  const shown = rules === null ? [] : machines.slice(0, MOST_PLANNED);
+  const shown = machines.slice(0, MOST_PLANNED);
   return {
     next: nextRuns(deps, policy, count),
     machines: machines.map(({ name }) => name),
@@ -92,6 +95,11 @@ export function previewPolicy(deps: RunnerDeps, policy: Policy, count: number): 
         ? []
         : planPrune(deps, { vmName, repository: policy.repository, rules }, deps.clock.now()).machines,
     ),
-    notShown: rules === null ? 0 : machines.length - shown.length,
+    mirrors: previewMirrors(
+      deps,
+      policy,
+      shown.map(({ name }) => name),
+    ),
+    notShown: machines.length - shown.length,
   };
 }

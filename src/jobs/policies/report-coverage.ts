@@ -16,6 +16,7 @@ import { knownNames } from './known-names.ts';
 import type { KeptPolicy } from './policy-book.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 import { timingOf } from './timing-of.ts';
+import { unkeptMirrors } from './unkept-mirrors.ts';
 
 export interface CoveredMachine {
   readonly vmName: string;
@@ -36,6 +37,8 @@ export interface CoverageReport {
   readonly machines: readonly CoveredMachine[];
   /** What policies name and nobody has. */
   readonly absent: readonly (AbsentName & { readonly policy: string })[];
+  /** With locks or retention, and in no mirror run of any policy. Worth a word, no alarm. */
+  readonly unkeptMirrors: readonly string[];
   readonly brokenPolicies: readonly { readonly file: string; readonly detail: string }[];
 }
 
@@ -106,6 +109,10 @@ export function reportCoverage(deps: CoverageDeps): CoverageReport {
       (a, b) => Number(hasAlarm(b)) - Number(hasAlarm(a)) || b.problems.length - a.problems.length,
     ),
     absent,
+    unkeptMirrors: unkeptMirrors(
+      catalog.mirrors.all(),
+      book.all().map(({ policy }) => policy),
+    ),
     brokenPolicies: book.broken,
   };
 }

@@ -6,8 +6,10 @@ import { needsFull } from '../../policy/schedules/full-period.ts';
 import { startBackup } from '../backup/start-backup.ts';
 import { startBootTest } from '../boot-tests/start-boot-test.ts';
 import { startSync } from '../mirror/start-sync.ts';
+import { startUpkeep } from '../mirror/upkeep/start-upkeep.ts';
 import { makePrunePlan, startPrune } from '../prune/start-prune.ts';
 import { startVerify } from '../verify/start-verify.ts';
+import { UPKEEP } from './plan-tasks.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 
 /**
@@ -23,6 +25,7 @@ export async function startTask(
   dueMs: number,
 ): Promise<Job | null> {
   const { catalog, repositories } = deps;
+  if (contextId === UPKEEP) return startUpkeep(deps.mirrors, target);
   const vm = catalog.vms.byContext(contextId);
   // it went while it waited; nobody wants it any more
   if (!vm?.registered) return null;

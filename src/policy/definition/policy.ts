@@ -93,11 +93,9 @@ export const policyDocument = z.strictObject({
     .nullable()
     .default(null)
     .meta({ description: 'So many percent of the stored bytes each time, the longest unverified first' }),
-  mirror: z
-    .strictObject({ schedule })
-    .nullable()
-    .default(null)
-    .meta({ description: 'Besides the upload after each backup' }),
+  mirror: z.strictObject({ schedule }).nullable().default(null).meta({
+    description: 'Uploads what is missing, and looks after the mirrors: locks, retention, garbage',
+  }),
   boot_test: z
     .strictObject({
       schedule,

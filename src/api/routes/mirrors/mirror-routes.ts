@@ -1,12 +1,13 @@
 import { z } from 'zod';
-import type { MirrorRecord, MirrorSettings } from '../../../catalog/mirrors.ts';
+import { defaultMirrorSettings, type MirrorRecord } from '../../../catalog/mirrors.ts';
 import { changeMirror, type MirrorChange } from '../../../jobs/mirror/change-mirror.ts';
 import { findRecord, type MirrorDeps, placeLabel } from '../../../jobs/mirror/mirror-deps.ts';
 import { addKey, listKeys, removeKey } from '../../../jobs/mirror/mirror-keys.ts';
 import { mirroredBackups } from '../../../jobs/mirror/mirror-points.ts';
 import { addMirror, attachMirror, removeMirror } from '../../../jobs/mirror/set-up-mirror.ts';
 import { defineRoute, type Route } from '../../route.ts';
-import { path, repositoryName, vmName } from '../../schemas.ts';
+import { path, repositoryName } from '../../schemas.ts';
+import { changeOf, type SettingsBody, settings } from './mirror-settings.ts';
 
 const tag = 'mirrors';
 export const mirrorName = repositoryName.meta({ description: 'Name of a mirror' });
@@ -22,28 +23,6 @@ export const mirrorAnswer = z.looseObject({
   stored_bytes: z.number(),
   capabilities: z.record(z.string(), z.unknown()).nullable(),
 });
-const clockMinute = z.number().int().min(0).max(1439);
-const settings = {
-  zstd_level: z.number().int().min(0).max(19).optional().meta({ description: '0: nothing is compressed' }),
-  automatic: z.boolean().optional().meta({ description: 'Each new backup is uploaded by itself' }),
-  vms: z.array(vmName).max(10_000).optional().meta({ description: 'Only these machines; empty: all' }),
-  mib_per_s: z.number().min(0).max(100_000).nullish(),
-  rate_windows: z
-    .array(
-      z.strictObject({
-        from_minute: clockMinute,
-        to_minute: clockMinute,
-        mib_per_s: z.number().min(0).max(100_000),
-      }),
-    )
-    .max(20)
-    .optional()
-    .meta({ description: 'Times of day with another speed; 0: nothing is sent' }),
-  lock: z
-    .strictObject({ mode: z.enum(['governance', 'compliance']), days: z.number().int().min(1).max(36_500) })
-    .nullish(),
-  retention: z.record(z.string(), z.union([z.string(), z.number()])).optional(),
-};
 const place = {
   name: mirrorName,
   endpoint: z.string().min(1).max(512),
@@ -56,36 +35,6 @@ const place = {
   tls_ca_file: path.startsWith('/').nullish(),
   passphrase_file: path.startsWith('/').nullish(),
 };
-type SettingsBody = z.infer<z.ZodObject<typeof settings>>;
-
-const defaults: MirrorSettings = {
-  level: 1,
-  isAutomatic: true,
-  vms: [],
-  mibPerSecond: null,
-  rateWindows: [],
-  lock: null,
-  retention: {},
-};
-
-const changeOf = (body: SettingsBody): Partial<MirrorSettings> => ({
-  ...(body.zstd_level === undefined ? {} : { level: body.zstd_level }),
-  ...(body.automatic === undefined ? {} : { isAutomatic: body.automatic }),
-  ...(body.vms === undefined ? {} : { vms: body.vms }),
-  ...(body.mib_per_s === undefined ? {} : { mibPerSecond: body.mib_per_s }),
-  ...(body.rate_windows === undefined
-    ? {}
-    : {
-        rateWindows: body.rate_windows.map((window) => ({
-          fromMinute: window.from_minute,
-          toMinute: window.to_minute,
-          mibPerSecond: window.mib_per_s,
-        })),
-      }),
-  ...(body.lock === undefined ? {} : { lock: body.lock }),
-  ...(body.retention === undefined ? {} : { retention: body.retention }),
-});
-
 /** S3 mirrors: what they are. What is done with them is in `mirror-work-routes.ts`. */
 export function mirrorRoutes(deps: MirrorDeps): Route[] {
   const view = (record: MirrorRecord) => {
@@ -116,7 +65,7 @@ export function mirrorRoutes(deps: MirrorDeps): Route[] {
     pathStyle: body.path_style,
     tlsCaFile: body.tls_ca_file ?? null,
     passphraseFile: body.passphrase_file ?? null,
-    settings: { ...defaults, ...changeOf(body) },
+    settings: { ...defaultMirrorSettings, ...changeOf(body) },
   });
   return [
     defineRoute({

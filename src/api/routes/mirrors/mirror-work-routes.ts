@@ -1,6 +1,4 @@
 import { z } from 'zod';
-import { parseInput } from '../../../base/parse-input.ts';
-import { SendenseError } from '../../../base/sendense-error.ts';
 import type { FetchDeps } from '../../../jobs/mirror/fetch-point.ts';
 import {
   accessOf,
@@ -10,6 +8,7 @@ import {
   refreshPoints,
 } from '../../../jobs/mirror/mirror-deps.ts';
 import { mirroredBackups } from '../../../jobs/mirror/mirror-points.ts';
+import { mirrorRules } from '../../../jobs/mirror/mirror-rules.ts';
 import { applyMirrorPrune, planMirrorPrune } from '../../../jobs/mirror/plan-mirror-prune.ts';
 import { startFetch } from '../../../jobs/mirror/start-fetch.ts';
 import {
@@ -22,6 +21,7 @@ import { type RetentionRules, retentionRules } from '../../../policy/retention/r
 import { defineRoute, type Route } from '../../route.ts';
 import { backupRef, flag, id, jobAnswer, repositoryName, vmName } from '../../schemas.ts';
 import { jobView } from '../../views.ts';
+import { mirrorLineAnswer, mirrorLineView } from './mirror-line.ts';
 import { mirrorName } from './mirror-routes.ts';
 
 const tag = 'mirrors';
@@ -42,21 +42,15 @@ const graceHours = z
   .number()
   .min(0)
   .max(8760)
-  .default(24)
-  .meta({ description: 'Hours between condemning and deleting' });
+  .optional()
+  .meta({ description: 'Hours between condemning and deleting; else what the mirror is set to' });
 
 /** What is done with mirrors. */
 export function mirrorWorkRoutes(deps: MirrorDeps & FetchDeps): Route[] {
   const rulesOf = (mirror: string, rules: RetentionRules | undefined): RetentionRules =>
-    rules ??
-    parseInput(
-      retentionRules,
-      findRecord(deps, mirror).settings.retention,
-      'the retention of the mirror',
-      (detail) => {
-        return new SendenseError('REQUEST_INVALID', { detail });
-      },
-    );
+    rules ?? mirrorRules(findRecord(deps, mirror));
+  const graceOf = (mirror: string, hours: number | undefined): number =>
+    hours ?? findRecord(deps, mirror).settings.graceHours;
   return [
     defineRoute({
       method: 'post',
@@ -162,26 +156,11 @@ export function mirrorWorkRoutes(deps: MirrorDeps & FetchDeps): Route[] {
       answer: z.object({
         plan: z.string(),
         last_of: z.array(z.string()),
-        points: z.array(
-          z.object({
-            backup_id: z.string(),
-            vm_name: z.string(),
-            completed_at: z.string(),
-            action: z.enum(['keep', 'delete']),
-            reason: z.string(),
-          }),
-        ),
+        points: z.array(mirrorLineAnswer),
       }),
       handle: async ({ params: { mirror }, body }) => {
         const { plan, lines, lastOf } = planMirrorPrune(deps, mirror, rulesOf(mirror, body.rules));
-        const points = lines.map(({ backup, action, reason }) => ({
-          backupId: backup.backupId,
-          vmName: backup.vmName,
-          completedAt: backup.completedAt,
-          action,
-          reason,
-        }));
-        return { plan, lastOf, points };
+        return { plan, lastOf, points: lines.map(mirrorLineView) };
       },
     }),
     defineRoute({
@@ -204,7 +183,7 @@ export function mirrorWorkRoutes(deps: MirrorDeps & FetchDeps): Route[] {
           applyMirrorPrune(deps, mirror, rulesOf(mirror, body.rules), {
             plan: body.plan,
             isForced: body.force,
-            graceHours: body.grace_hours,
+            graceHours: graceOf(mirror, body.grace_hours),
           }),
         ),
     }),
@@ -219,7 +198,7 @@ export function mirrorWorkRoutes(deps: MirrorDeps & FetchDeps): Route[] {
       body: z.strictObject({ grace_hours: graceHours }),
       answer: jobAnswer,
       handle: async ({ params: { mirror }, body }) =>
-        jobView(startMirrorPrune(deps, mirror, [], body.grace_hours)),
+        jobView(startMirrorPrune(deps, mirror, [], graceOf(mirror, body.grace_hours))),
     }),
     defineRoute({
       method: 'post',

@@ -32,6 +32,9 @@ const report = z.object({
   absent: z
     .array(absentAnswer.extend({ policy: z.string() }))
     .meta({ description: 'What policies name and nobody has' }),
+  unkept_mirrors: z
+    .array(z.string())
+    .meta({ description: 'With locks or retention, and in no mirror run of any policy' }),
   broken_policies: z.array(z.object({ file: z.string(), detail: z.string() })),
 });
 const query = z.strictObject({

@@ -18,12 +18,23 @@ import { policyDocument } from '../../../policy/definition/policy.ts';
 import { defineRoute, type Route } from '../../route.ts';
 import { queryNumber, vmName } from '../../schemas.ts';
 import { prunePointAnswer, prunePointsView } from '../backups/chain-routes.ts';
+import { mirrorLineAnswer, mirrorLineView } from '../mirrors/mirror-line.ts';
 import { absentAnswer } from './absent-answer.ts';
 import { nextRunAnswer } from './schedule-routes.ts';
 
 const tag = 'policies';
 const params = z.object({ policy: vmName });
 const absent = z.array(absentAnswer).meta({ description: 'What it names and nobody has' });
+const mirrorPreviewAnswer = z.object({
+  mirror: z.string(),
+  rules: z.string(),
+  upkeep: z.boolean().meta({ description: 'False: it is looked after by hand' }),
+  schedule: z.string().nullable(),
+  points: z.array(mirrorLineAnswer),
+  other_points: z.number(),
+  last_of: z.array(z.string()),
+  renewed: z.number().meta({ description: 'Restore points whose locks would be renewed' }),
+});
 const policyAnswer = z.looseObject({ name: z.string(), machine_count: z.number(), absent });
 
 /** Policies as such: what is to be done, for whom and when. */
@@ -147,12 +158,21 @@ export function policyRoutes(deps: PolicyDeps): Route[] {
         absent,
         next: z.array(nextRunAnswer),
         retention: z.array(prunePointAnswer),
+        mirrors: z.array(mirrorPreviewAnswer),
         not_shown: z.number(),
       }),
       handle: async ({ params: { policy }, query }) => {
         const kept = deps.book.byName(policy);
         const preview = previewPolicy(deps, kept.policy, query.count);
-        return { ...preview, policy, retention: preview.retention.map(prunePointsView) };
+        return {
+          ...preview,
+          policy,
+          retention: preview.retention.map(prunePointsView),
+          mirrors: preview.mirrors.map((mirror) => ({
+            ...mirror,
+            points: mirror.points.map(mirrorLineView),
+          })),
+        };
       },
     }),
   ];

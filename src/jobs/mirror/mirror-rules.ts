@@ -1,0 +1,13 @@
+import { parseInput } from '../../base/parse-input.ts';
+import { SendenseError } from '../../base/sendense-error.ts';
+import type { MirrorRecord } from '../../catalog/mirrors.ts';
+import { type RetentionRules, retentionRules } from '../../policy/retention/retention-rules.ts';
+
+/** What stays in a mirror; no rules: everything. @throws MIRROR_INVALID */
+export const mirrorRules = ({ name, settings }: Pick<MirrorRecord, 'name' | 'settings'>): RetentionRules =>
+  parseInput(
+    retentionRules,
+    settings.retention,
+    `the retention of the mirror "${name}"`,
+    (detail) => new SendenseError('MIRROR_INVALID', { detail }),
+  );

@@ -1,0 +1,21 @@
+import type { MirrorRecord } from '../../catalog/mirrors.ts';
+import type { Policy } from '../../policy/definition/policy.ts';
+
+/**
+ * Mirrors with locks or rules of their own that are to be looked after and that no mirror run ever comes to: their locks
+ * run out and nothing is deleted. Pure.
+ */
+export function unkeptMirrors(mirrors: readonly MirrorRecord[], policies: readonly Policy[]): string[] {
+  const kept = new Set(
+    policies
+      .filter(({ mirror, runner }) => mirror !== null && runner !== 'none')
+      .flatMap((one) => one.mirrors),
+  );
+  return mirrors
+    .filter(({ name, epoch, settings: { hasUpkeep, lock, retention } }) => {
+      // a time zone alone keeps everything
+      const hasRules = Object.keys(retention).some((rule) => rule !== 'time_zone');
+      return epoch !== null && hasUpkeep && (lock !== null || hasRules) && !kept.has(name);
+    })
+    .map(({ name }) => name);
+}
