@@ -25,20 +25,26 @@ export function bootTestQueries(db: Db) {
     `INSERT OR REPLACE INTO boot_tests (backup_id, tested_at, outcome, reason, met, took_ms)
      VALUES (@backupId, @testedAt, @outcome, @reason, @met, @tookMs)`,
   );
+  const newest = db.prepare<[], BootTestRow & { vm_context_id: string }>(
+    `SELECT * FROM (SELECT t.*, b.vm_context_id, ROW_NUMBER() OVER (PARTITION BY b.vm_context_id ORDER BY t.tested_at DESC, t.backup_id DESC) AS place
+        FROM boot_tests t JOIN backup_jobs b ON b.id = t.backup_id) WHERE place = 1`,
+  );
   const remove = db.prepare<[string]>('DELETE FROM boot_tests WHERE backup_id = ?');
+  const toTest = (row: BootTestRow): BootTest => ({
+    backupId: row.backup_id,
+    testedAt: row.tested_at,
+    outcome: row.outcome,
+    reason: row.reason,
+    met: row.met.split(',').filter((text) => text !== ''),
+    tookMs: row.took_ms,
+  });
   return {
     ofBackup: (backupId: string): BootTest | null => {
       const row = ofBackup.get(backupId);
-      if (!row) return null;
-      return {
-        backupId: row.backup_id,
-        testedAt: row.tested_at,
-        outcome: row.outcome,
-        reason: row.reason,
-        met: row.met.split(',').filter((text) => text !== ''),
-        tookMs: row.took_ms,
-      };
+      return row ? toTest(row) : null;
     },
+    /** The newest test of any restore point of each machine, by its context. */
+    newest: (): Map<string, BootTest> => new Map(newest.all().map((row) => [row.vm_context_id, toTest(row)])),
     save: (test: BootTest) => save.run({ ...test, met: test.met.join(',') }),
     remove: (backupId: string) => remove.run(backupId),
   };

@@ -13,6 +13,7 @@ interface CoverageView {
     readonly policies: readonly string[];
     readonly unprotected: string | null;
     readonly last_backup_at: string | null;
+    readonly boot_test: { readonly outcome: string; readonly tested_at: string } | null;
     readonly problems: readonly { problem: string; severity: string; detail: string }[];
   }[];
   readonly not_shown: number;
@@ -31,14 +32,16 @@ interface StatusView {
   readonly coverage: CoverageView;
 }
 
-const problems = ['unprotected', 'overdue', 'failing', 'never_verified', 'not_mirrored'];
+const problems = ['unprotected', 'overdue', 'failing', 'never_verified', 'not_mirrored', 'boot_failed'];
 
 /** One line for each thing that is wrong. */
 const rowsOf = ({ machines }: CoverageView) =>
-  machines.flatMap(({ vm_name, problems: found, unprotected, policies, last_backup_at }) => {
+  machines.flatMap(({ vm_name, problems: found, unprotected, policies, last_backup_at, boot_test }) => {
     if (found.length > 0) return found.map((one) => ({ vm_name, ...one }));
     const last = last_backup_at === null ? 'no restore point yet' : `last ${last_backup_at.slice(0, 16)}`;
-    const detail = unprotected ?? `${policies.join(', ')}; ${last}`;
+    const booted =
+      boot_test === null ? '' : `; boot test ${boot_test.outcome} ${boot_test.tested_at.slice(0, 16)}`;
+    const detail = unprotected ?? `${policies.join(', ')}; ${last}${booted}`;
     return [{ vm_name, problem: unprotected === null ? 'ok' : 'excused', severity: '', detail }];
   });
 

@@ -1,4 +1,5 @@
 import type { ErrorReport } from '../../base/sendense-error.ts';
+import type { BootTest } from '../../catalog/boot-tests.ts';
 import type { CoverageQueries } from '../../catalog/coverage.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import {
@@ -25,6 +26,8 @@ export interface CoveredMachine {
   readonly unprotected: string | null;
   readonly lastBackupAt: string | null;
   readonly verifiedAt: string | null;
+  /** The newest of any of its restore points. */
+  readonly bootTest: Pick<BootTest, 'backupId' | 'testedAt' | 'outcome' | 'reason'> | null;
   readonly problems: readonly Finding[];
 }
 
@@ -61,6 +64,7 @@ export function reportCoverage(deps: CoverageDeps): CoverageReport {
   const now = clock.now();
   const promised = book.all().map((kept) => promiseOf(deps, kept, now.getTime()));
   const verified = catalog.coverage.verified();
+  const bootTests = catalog.bootTests.newest();
   const everFailed = catalog.coverage.everFailed();
   const running = new Set(
     catalog.jobs.unfinished().flatMap(({ kind, vmName }) => (kind === 'backup' && vmName ? [vmName] : [])),
@@ -77,6 +81,7 @@ export function reportCoverage(deps: CoverageDeps): CoverageReport {
         verifiedAt: verified.get(vm.contextId) ?? null,
         isRunning: running.has(vm.name),
         mayFail: everFailed.has(vm.contextId),
+        bootTest: bootTests.get(vm.contextId) ?? null,
       });
       const newestMs = Math.max(...facts.promises.map((promise) => promise.newestMs ?? 0), 0);
       return {
@@ -85,6 +90,7 @@ export function reportCoverage(deps: CoverageDeps): CoverageReport {
         unprotected: vm.unprotected,
         lastBackupAt: newestMs === 0 ? null : new Date(newestMs).toISOString(),
         verifiedAt: verified.get(vm.contextId) ?? null,
+        bootTest: shownTest(bootTests.get(vm.contextId)),
         problems: judgeMachine(facts, now.getTime()),
       };
     });
@@ -117,6 +123,12 @@ export function reportCoverage(deps: CoverageDeps): CoverageReport {
   };
 }
 
+function shownTest(test: BootTest | undefined): CoveredMachine['bootTest'] {
+  if (test === undefined) return null;
+  const { backupId, testedAt, outcome, reason } = test;
+  return { backupId, testedAt, outcome, reason };
+}
+
 function promiseOf(deps: CoverageDeps, { policy, since }: KeptPolicy, nowMs: number): Promised {
   const timing = timingOf(policy, 'backup');
   const ledger = { nowMs: nowMs - policy.grace_s * 1000, sinceMs: Date.parse(since.backup), claimedMs: null };
@@ -141,7 +153,13 @@ function factsOf(
     verifiedAt,
     isRunning,
     mayFail,
-  }: { readonly verifiedAt: string | null; readonly isRunning: boolean; readonly mayFail: boolean },
+    bootTest,
+  }: {
+    readonly verifiedAt: string | null;
+    readonly isRunning: boolean;
+    readonly mayFail: boolean;
+    readonly bootTest: BootTest | null;
+  },
 ): MachineFacts {
   const { coverage } = catalog;
   const { contextId } = vm;
@@ -167,6 +185,14 @@ function factsOf(
       : null,
     oldestMs: oldest === null ? null : Date.parse(oldest),
     verifiedMs: verifiedAt === null ? null : Date.parse(verifiedAt),
+    bootTest:
+      bootTest === null
+        ? null
+        : {
+            ...{ backupId: bootTest.backupId, reason: bootTest.reason },
+            testedMs: Date.parse(bootTest.testedAt),
+            isPassed: bootTest.outcome === 'passed',
+          },
   };
 }
 

@@ -10,11 +10,16 @@ const promise = {
 const well: MachineFacts = {
   ...{ name: 'web1', unprotected: null, addedMs: at('2026-01-01T00:00Z'), isRunning: false },
   ...{ promises: [promise], failure: null, oldestMs: at('2026-05-01T00:00Z') },
-  verifiedMs: at('2026-05-02T00:00Z'),
+  ...{ verifiedMs: at('2026-05-02T00:00Z'), bootTest: null },
+};
+const bootTest = {
+  ...{ backupId: 'backup-web1-1', testedMs: at('2026-05-02T00:00Z'), isPassed: true, reason: 'a line came' },
 };
 
 test.each<[string, Partial<MachineFacts>, string[]]>([
   ['is as it should be', {}, []],
+  ['came up when it was booted', { bootTest }, []],
+  ['did not come up', { bootTest: { ...bootTest, isPassed: false } }, ['boot_failed alarm']],
   ['is meant by no policy', { promises: [] }, ['unprotected alarm']],
   [
     'is meant only on demand',

@@ -1,6 +1,6 @@
 /** What can be wrong with the protection of a machine. */
 export const coverageProblems = [
-  ...(['unprotected', 'overdue', 'failing', 'never_verified', 'not_mirrored'] as const),
+  ...(['unprotected', 'overdue', 'failing', 'never_verified', 'not_mirrored', 'boot_failed'] as const),
 ] as const;
 export type CoverageProblem = (typeof coverageProblems)[number];
 
@@ -39,6 +39,13 @@ export interface MachineFacts {
   /** When its oldest restore point began; only looked up when none was verified. */
   readonly oldestMs: number | null;
   readonly verifiedMs: number | null;
+  /** The newest test of any of its restore points by booting it. */
+  readonly bootTest: {
+    readonly backupId: string;
+    readonly testedMs: number;
+    readonly isPassed: boolean;
+    readonly reason: string;
+  } | null;
 }
 
 /** One round of the scrub at its usual pace takes a month: until then, nobody has failed to look. */
@@ -52,6 +59,7 @@ export function judgeMachine(facts: MachineFacts, nowMs: number): Finding[] {
     ...facts.promises.flatMap((promise) => overdue(facts, promise)),
     ...failing(facts),
     ...neverVerified(facts, nowMs),
+    ...bootFailed(facts),
     ...facts.promises.flatMap(({ policy, lacking }): Finding[] =>
       lacking.map((mirror) => ({
         ...{ problem: 'not_mirrored', severity: 'alarm' },
@@ -101,6 +109,18 @@ function neverVerified({ verifiedMs, oldestMs }: MachineFacts, nowMs: number): F
       problem: 'never_verified',
       severity: isLate ? 'alarm' : 'notice',
       detail: `no restore point was compared with its digests yet; the oldest is of ${utc(oldestMs)}`,
+    },
+  ];
+}
+
+function bootFailed({ bootTest }: MachineFacts): Finding[] {
+  if (bootTest === null || bootTest.isPassed) return [];
+  const { backupId, testedMs, reason } = bootTest;
+  return [
+    {
+      problem: 'boot_failed',
+      severity: 'alarm',
+      detail: `${backupId} was booted at ${utc(testedMs)} and did not come up: ${reason}`,
     },
   ];
 }

@@ -19,6 +19,14 @@ const report = z.object({
       unprotected: z.string().nullable(),
       last_backup_at: z.string().nullable(),
       verified_at: z.string().nullable(),
+      boot_test: z
+        .object({
+          backup_id: z.string(),
+          tested_at: z.string(),
+          outcome: z.enum(['passed', 'failed']),
+          reason: z.string(),
+        })
+        .nullable(),
       problems: z.array(
         z.object({
           problem: z.enum(coverageProblems),
@@ -59,7 +67,7 @@ export function coverageRoutes(
       method: 'get',
       path: '/coverage',
       tag,
-      summary: 'What is unprotected, overdue, failing, never verified or not mirrored',
+      summary: 'What is unprotected, overdue, failing, never verified, not mirrored or did not boot',
       access: { role: 'viewer', about: 'appliance' },
       query,
       answer: report,
