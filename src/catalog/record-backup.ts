@@ -6,6 +6,7 @@ import type { PinEntry } from '../repository/pins-file.ts';
 import type { RepositoryContent } from '../repository/read-repository.ts';
 import type { Backup } from './backups.ts';
 import type { Catalog } from './catalog.ts';
+import type { Vm } from './vms.ts';
 
 /** A published backup as the catalogue keeps it. */
 export function backupOf(manifest: Manifest, repositoryId: string): Backup {
@@ -128,7 +129,9 @@ export function adoptRepository(
   const adopted: string[] = [];
   for (const { vm, manifests, pins } of content.vms) {
     if (manifests.length === 0) continue;
-    if (!catalog.vms.byContext(vm.context_id)) adoptVm(catalog, vm, manifests, now);
+    const known = catalog.vms.byContext(vm.context_id);
+    if (known === null) adoptVm(catalog, vm, manifests, now);
+    else if (!known.registered) adoptNewerLabels(catalog, vm, known);
     const unknown = manifests.filter(
       ({ backup_id }) => catalog.backups.byId(backup_id)?.status !== 'completed',
     );
@@ -159,8 +162,7 @@ function adoptVm(catalog: Catalog, vm: VmDocument, manifests: readonly Manifest[
       afterCommand: null,
       allowBacking: [],
       agentId: null,
-      labels: {},
-      unprotected: null,
+      ...labelsOf(vm),
       createdAt: manifests[0]?.created_at ?? now.toISOString(),
       disks: vm.disks.map((disk) => ({
         diskIndex: disk.disk_index,
@@ -169,6 +171,22 @@ function adoptVm(catalog: Catalog, vm: VmDocument, manifests: readonly Manifest[
         active: true,
       })),
     },
-    now,
+    writtenAt(vm),
   );
+}
+
+/** They choose by which policies a machine is meant once somebody registers it; until then they do nothing. */
+const labelsOf = ({ labels = {}, unprotected = null }: VmDocument): Pick<Vm, 'labels' | 'unprotected'> => ({
+  labels,
+  unprotected,
+});
+
+/** A document of before there was a time in it has no labels either. */
+const writtenAt = ({ written_at }: VmDocument): Date => new Date(written_at ?? 0);
+
+/** Another repository was away when they were changed. */
+function adoptNewerLabels(catalog: Catalog, document: VmDocument, known: Vm): void {
+  const at = writtenAt(document);
+  if (at.getTime() > Date.parse(catalog.vms.updatedAt(known.contextId) ?? ''))
+    catalog.vms.save({ ...known, ...labelsOf(document) }, at);
 }

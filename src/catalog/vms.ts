@@ -92,6 +92,9 @@ export function vmQueries(db: Db) {
     `INSERT INTO vm_disks (context_id, disk_index, disk_key, format, active) VALUES (@contextId, @diskIndex, @key, @format, @active)
      ON CONFLICT (context_id, disk_index) DO UPDATE SET format = @format, active = @active`,
   );
+  const updatedAt = db
+    .prepare<[string], string>('SELECT updated_at FROM vm_contexts WHERE context_id = ?')
+    .pluck();
   const remove = db.prepare<[string]>('DELETE FROM vm_contexts WHERE context_id = ?');
   return {
     byName: (name: string): Vm | null => {
@@ -123,6 +126,8 @@ export function vmQueries(db: Db) {
       for (const disk of vm.disks)
         upsertDisk.run({ contextId: vm.contextId, ...disk, active: disk.active ? 1 : 0 });
     }),
+    /** When it was saved last; of one out of a repository, when its document was written there. */
+    updatedAt: (contextId: string): string | null => updatedAt.get(contextId) ?? null,
     remove: (contextId: string) => remove.run(contextId),
   };
 }

@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { query } from './client.ts';
 import { contextOf } from './context.ts';
-import { type Format, print, printDone } from './output.ts';
+import { type Format, print, printable, printDone, say } from './output.ts';
 import { collectLabels } from './policy/policy-options.ts';
 import { discoverCommand, type LibvirtOptions, libvirtPart, withLibvirtOptions } from './vm-libvirt.ts';
 
@@ -112,6 +112,17 @@ export function vmCommands(program: Command): void {
         unprotected: options.unprotected,
       });
       show(format, added, [added]);
+      const kept = labelsOf({
+        ...added,
+        labels: Object.fromEntries(
+          Object.entries(added.labels).filter(([key]) => !Object.hasOwn(options.label ?? {}, key)),
+        ),
+        unprotected: options.unprotected === undefined ? added.unprotected : null,
+      });
+      if (kept !== '')
+        say(
+          `Known from its backups: ${printable(kept)}. Change it with: sendense-ctl vm set ${name} --remove-label …, --label … or --protected`,
+        );
     });
   vm.command('list')
     .description('all machines')

@@ -11,6 +11,7 @@ import type { Catalog } from '../catalog/catalog.ts';
 import type { Vm, VmDisk } from '../catalog/vms.ts';
 import { foundDisks, machineRef } from './backup/plan/machine-ref.ts';
 import { findVm } from './find-backup.ts';
+import { writeLabels } from './machines/write-labels.ts';
 import type { Repositories } from './repository/repositories.ts';
 import type { ResourceLocks } from './resource-locks.ts';
 import { withLabels } from './with-labels.ts';
@@ -176,8 +177,12 @@ async function applyChange(deps: VmDeps, before: Vm, change: VmChange): Promise<
   if (!disks.some((disk) => disk.active))
     throw new SendenseError('REQUEST_INVALID', { detail: 'a machine needs at least one disk' });
   deps.catalog.vms.save(changed, deps.clock.now());
+  if (textOf(changed) !== textOf(vm)) await writeLabels(deps, changed);
   return changed;
 }
+
+/** What a repository keeps of the decisions of an operator. */
+const textOf = ({ labels, unprotected }: Vm): string => JSON.stringify([labels, unprotected]);
 
 const ALL_DISKS = { includeDisks: [], excludeDisks: [], freeze: true } as const;
 

@@ -203,7 +203,11 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     prune: routeDeps,
     bootTests: { ...restore, clock, boots },
   });
-  const labelsOf = (vmName: string) => catalog.vms.byName(vmName)?.labels ?? {};
+  // those of a machine that nobody registered may come out of a repository, and who writes there gives no rights
+  const labelsOf = (vmName: string) => {
+    const vm = catalog.vms.byName(vmName);
+    return vm?.registered ? vm.labels : {};
+  };
   const access = wireAccess({ catalog, clock, config, paths, labelsOf });
   const subjects = { catalog, engine, mounts, lives: live.lives };
   const { events, idempotency } = catalog;

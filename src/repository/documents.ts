@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { labelKeyPattern, labelValuePattern } from '../base/label-patterns.ts';
 
 /** Version of every JSON file of a repository. A newer one is refused, never guessed. */
 export const REPOSITORY_FORMAT = 1;
@@ -49,6 +50,16 @@ export const vmDocument = z.object({
       format: z.enum(['raw', 'qcow2']),
     }),
   ),
+  // what somebody wrote by hand and wrongly must not hide the restore points
+  /** What policies choose it by. */
+  labels: z
+    .record(z.string().regex(labelKeyPattern), z.string().regex(labelValuePattern))
+    .optional()
+    .catch(undefined),
+  /** Why nobody is to miss its backups; null: it is to be protected. */
+  unprotected: z.string().min(1).max(500).nullable().optional().catch(undefined),
+  /** Of several repositories that have the machine, the newest document knows its labels. */
+  written_at: time.optional().catch(undefined),
 });
 
 /** What a check of this layer found last; null in the sidecar means never checked since sealing. */

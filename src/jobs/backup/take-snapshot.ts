@@ -2,11 +2,11 @@ import { type SendenseError, toSendenseError } from '../../base/sendense-error.t
 import { runHook } from '../../capture/hooks.ts';
 import type { MachineDescription, Remembered, Snapshot, Source } from '../../capture/source.ts';
 import type { Vm } from '../../catalog/vms.ts';
-import { REPOSITORY_FORMAT } from '../../repository/documents.ts';
 import { discardLayer } from '../../repository/layers/seal-layer.ts';
 import { layerFiles, layout } from '../../repository/layout.ts';
 import { findManifest, writeVmFile } from '../../repository/publish-backup.ts';
 import type { JobContext } from '../job-engine.ts';
+import { vmDocumentOf } from '../machines/vm-document.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
 import { foundDisks, machineRef } from './plan/machine-ref.ts';
 import type { PlannedDisk } from './plan/plan-disk.ts';
@@ -47,7 +47,7 @@ export async function takeSnapshot(
     }
     const described = await source.describe(machineRef(vm));
     const current = takeOverDisks(deps, vm, described, context);
-    await writeVmFile(request.repository.root, vmDocumentOf(current));
+    await writeVmFile(request.repository.root, vmDocumentOf(current, deps.clock.now()));
     const planned = await planDisks(deps, { ...request, vm: current }, context, described);
     context.setPhase('snapshotting');
     await using snapshot = await openSnapshot(source, { ...request, vm: current }, context, planned);
@@ -131,15 +131,6 @@ function takeOverDisks(
   catalog.vms.save(current, clock.now());
   return current;
 }
-
-const vmDocumentOf = (vm: Vm) => ({
-  format: REPOSITORY_FORMAT as 1,
-  vm_uuid: vm.vmUuid,
-  vm_name: vm.name,
-  context_id: vm.contextId,
-  source_kind: vm.source.kind,
-  disks: vm.disks.map((disk) => ({ disk_index: disk.diskIndex, key: disk.key, format: disk.format })),
-});
 
 /** The bytes are good all the same, but somebody must look after the machine. */
 function afterFailed(

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { labelKeyPattern, labelValuePattern } from '../../base/label-patterns.ts';
 import { isTimeZone } from '../calendar/time-zone.ts';
 import { type RetentionRules, retentionRules } from '../retention/retention-rules.ts';
 import { weekdayNames } from '../schedules/cron-fields.ts';
@@ -15,11 +16,10 @@ const name = z
 const pattern = z
   .string()
   .regex(/^[A-Za-z0-9._*?-]{1,64}$/, 'a name of machines in which * and ? stand for others, as in web*');
-/** What stands in front of the `=` of a label. Small letters only: keys of JSON are written so everywhere. */
 export const labelKey = z
   .string()
-  .regex(/^[a-z0-9][a-z0-9._/-]{0,62}$/, 'at most 63 small letters, digits, ".", "_", "/" and "-"');
-export const labelValue = z.string().regex(/^[A-Za-z0-9._/-]{0,63}$/, 'at most 63 plain characters');
+  .regex(labelKeyPattern, 'at most 63 small letters, digits, ".", "_", "/" and "-"');
+export const labelValue = z.string().regex(labelValuePattern, 'at most 63 plain characters');
 const command = z.string().min(1).max(4096);
 
 const schedule = z
