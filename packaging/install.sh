@@ -10,6 +10,9 @@ if [ "${1:-}" = --uninstall ]; then
   if has_systemd; then systemctl disable --now sendensed sendense-agent sendense-mountd.socket sendense-mountd || true; fi
   (cd "$here/files" && find . ! -type d ! -path './etc/*' -printf '%P\n') | while read -r file; do rm -f "/$file"; done
   rm -rf /usr/lib/sendense
+  # folders that are empty now, as dpkg does it
+  (cd "$here/files" && find . -depth -mindepth 2 -type d ! -path './etc/*' ! -path './usr/lib/sendense*' -printf '%P\n') |
+    while read -r folder; do rmdir "/$folder" 2>/dev/null || true; done
   if has_systemd; then systemctl daemon-reload; fi
   echo "Removed. /etc/sendense and /var/lib/sendense are left." >&2
   exit 0
