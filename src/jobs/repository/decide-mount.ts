@@ -1,6 +1,6 @@
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { RepositoryDocument } from '../../repository/documents.ts';
-import { mountPointOf } from '../../repository/mount-point.ts';
+import { isOnlyBound, mountPointOf } from '../../repository/mount-point.ts';
 
 /**
  * On which mount a repository must lie: `decide` takes it as it is now, `auto` insists on a mount of its own, `none`
@@ -24,7 +24,7 @@ export async function decideMount(
   if (wish === 'auto' || wish === 'decide') {
     if (found !== '/') return found;
     if (wish === 'auto') throw refuse('nothing is mounted there: it lies on the root file system');
-    if (document?.own_mount)
+    if (document?.own_mount && !(await isOnlyBound(root)))
       throw refuse(
         'this repository belongs on a mount of its own, and nothing is mounted there; if it was moved here for good, say --no-mount-check',
       );

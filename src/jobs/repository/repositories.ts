@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
 import type { RepositoryRecord } from '../../catalog/repositories.ts';
 import { holdRepository, type RepositoryHold } from '../../repository/hold-repository.ts';
+import { isOnlyBound } from '../../repository/mount-point.ts';
 import {
   confirmRepository,
   createRepository,
@@ -287,7 +288,9 @@ export class Repositories {
 
   async #openNow(record: RepositoryRecord, isStart: boolean): Promise<Repository> {
     const { catalog, clock, home } = this.#deps;
-    const { id, name, root, mount } = record;
+    const { id, name, root } = record;
+    // a folder that systemd binds onto itself was once taken for a mount
+    const mount = record.mount !== null && (await isOnlyBound(record.mount)) ? null : record.mount;
     const repository: Repository = { id, name, root, mount };
     await confirmRepository(repository);
     this.#refuseTwin(root, id);
