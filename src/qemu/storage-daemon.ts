@@ -8,6 +8,7 @@ import { type RunningDaemon, run, startDaemon } from '../base/process.ts';
 import { errnoOf, hasCode, messageOf, SendenseError } from '../base/sendense-error.ts';
 import { transferHeap } from '../base/transfer-heap.ts';
 import type { ImageNode } from './block-graph.ts';
+import { fuseUnavailable } from './fuse-unavailable.ts';
 import { QmpClient } from './qmp-client.ts';
 
 /** FUSE_SUPER_MAGIC, linux/magic.h. */
@@ -231,6 +232,8 @@ export class StorageDaemon implements AsyncDisposable {
       growable: false,
       // root's loop devices must be able to read the file of another user
       'allow-other': process.getuid?.() === 0 ? 'off' : 'auto',
+    }).catch(async (error: unknown) => {
+      throw hasCode(error, 'QMP_FAILED') ? await fuseUnavailable(error) : error;
     });
     await checkFuse(view.mountpoint);
   }

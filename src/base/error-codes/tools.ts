@@ -54,6 +54,12 @@ export const toolCodes = {
     'The NBD server at {endpoint} answered against the protocol: {detail}',
     'See the daemon log.',
   ),
+  FUSE_UNAVAILABLE: environment(
+    'A disk cannot be shown as a FUSE file: {why}.',
+    'Next: {action}. Whole disks can be restored without it: `sendense-ctl restore disk`.',
+    false,
+    422,
+  ),
   QMP_FAILED: environment('qemu-storage-daemon refused {command}: {detail}', 'See the daemon log.'),
   INTERNAL: {
     kind: 'bug',

@@ -3,10 +3,13 @@ import { checkHost, type Host, type HostNeeds } from './check-host.ts';
 
 const good: Host = {
   uid: 0,
+  fuse: { hasDevice: true, uid: 0, gainsNothing: false },
   now: new Date('2026-05-01T12:00:00Z'),
   exists: () => true,
   hasProgram: () => true,
 };
+const noDevice = { ...good.fuse, hasDevice: false };
+const hardened = { hasDevice: true, uid: 999, gainsNothing: true };
 const needs: HostNeeds = { mountMode: 'loop', writesOverFuse: true, newestBackup: null };
 const results = (host: Partial<Host>, more: Partial<HostNeeds> = {}) =>
   checkHost({ ...good, ...host }, { ...needs, ...more })
@@ -25,12 +28,17 @@ test.each<[string, Partial<Host>, Partial<HostNeeds>, [string, string, string][]
     {},
     [['loop devices', 'warn', 'modprobe loop']],
   ],
-  ['no FUSE', { exists: without('/dev/fuse') }, {}, [['fuse', 'failed', 'exports.backend']]],
+  ['no FUSE', { fuse: noDevice }, {}, [['fuse', 'failed', 'exports.backend']]],
+  ['no FUSE to write', { fuse: noDevice }, { writesOverFuse: false }, [['fuse', 'failed', 'modprobe fuse']]],
+  ['a hardened service', { uid: 999, fuse: hardened }, {}, [['fuse', 'failed', 'exports.backend']]],
   [
-    'no FUSE to write',
-    { exists: without('/dev/fuse') },
-    { writesOverFuse: false },
-    [['fuse', 'failed', 'modprobe fuse']],
+    'a hardened service that mounts by nbd',
+    { uid: 999, fuse: hardened, exists: without('/sys/module/nbd') },
+    { writesOverFuse: false, mountMode: 'kernel-nbd' },
+    [
+      ['fuse', 'warn', 'fuse.conf'],
+      ['nbd module', 'warn', 'modprobe nbd.'],
+    ],
   ],
   [
     'no nbd module that is wanted',

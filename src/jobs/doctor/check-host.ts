@@ -1,9 +1,11 @@
 import { packageOf } from '../../base/process.ts';
+import { type FuseFacts, whyNoFuse } from '../../qemu/fuse-unavailable.ts';
 import { type Finding, failed, ok, warn } from './finding.ts';
 
 /** What the checks want to know of this machine. */
 export interface Host {
   readonly uid: number;
+  readonly fuse: FuseFacts;
   readonly now: Date;
   exists(path: string): boolean;
   hasProgram(name: string): boolean;
@@ -33,7 +35,7 @@ const programs: readonly (readonly [name: string, purpose: string])[] = [
 
 export function checkHost(host: Host, needs: HostNeeds): Finding[] {
   return [
-    checkFuse(host, needs.writesOverFuse),
+    checkFuse(host.fuse, needs.writesOverFuse),
     checkLoop(host),
     ...(needs.mountMode === 'kernel-nbd' ? [checkNbdModule(host)] : []),
     checkPrograms(host, needs),
@@ -41,17 +43,21 @@ export function checkHost(host: Host, needs: HostNeeds): Finding[] {
   ];
 }
 
-function checkFuse(host: Host, isNeededToWrite: boolean): Finding {
+function checkFuse(fuse: FuseFacts, isNeededToWrite: boolean): Finding {
   const check = 'fuse';
-  if (host.exists('/dev/fuse')) return ok(check, '/dev/fuse');
-  const next = 'modprobe fuse; in a container, pass /dev/fuse to it.';
-  return isNeededToWrite
-    ? failed(
-        check,
-        'no /dev/fuse: nothing can be backed up or mounted',
-        `${next} Or set exports.backend=storage-daemon.`,
-      )
-    : failed(check, 'no /dev/fuse: restore points cannot be mounted', next);
+  const reason = whyNoFuse(fuse);
+  if (reason === null) return ok(check, '/dev/fuse');
+  const next = `${reason.action}.`;
+  if (isNeededToWrite)
+    return failed(
+      check,
+      `${reason.why}: nothing can be backed up or mounted`,
+      `${next} Or set exports.backend=storage-daemon.`,
+    );
+  // who chose to do without has other ways to mount
+  return fuse.hasDevice
+    ? warn(check, `${reason.why}: restore points are mounted by kernel nbd only`, next)
+    : failed(check, `${reason.why}: restore points cannot be mounted`, next);
 }
 
 function checkLoop(host: Host): Finding {
@@ -66,7 +72,10 @@ function checkNbdModule(host: Host): Finding {
   const check = 'nbd module';
   if (host.exists('/sys/module/nbd')) return ok(check, '/sys/module/nbd');
   const detail = 'mounts.mode is kernel-nbd, and the kernel has no nbd module: mounts go over FUSE instead';
-  return warn(check, detail, 'modprobe nbd, or set mounts.mode=loop.');
+  // never advised where FUSE cannot be had
+  const next =
+    host.fuse.gainsNothing && host.uid !== 0 ? 'modprobe nbd.' : 'modprobe nbd, or set mounts.mode=loop.';
+  return warn(check, detail, next);
 }
 
 function checkPrograms(host: Host, needs: HostNeeds): Finding {

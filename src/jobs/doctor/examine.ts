@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import type { Config } from '../../base/config/config-schema.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
+import { fuseFacts } from '../../qemu/fuse-unavailable.ts';
 import { vmAvailability } from '../../restore/vm/vm-image.ts';
 import type { Repositories } from '../repository/repositories.ts';
 import { accessFacts } from './access-facts.ts';
@@ -33,7 +34,8 @@ export async function examine(deps: DoctorDeps): Promise<Finding[]> {
   const { catalog, clock, config, repositories } = deps;
   const needsNbdServer = config.exports.backend === 'nbd-server';
   const [newestBackup = null] = catalog.backups.list({ limit: 1 });
-  const host: Host = { uid: process.getuid?.() ?? -1, now: clock.now(), exists: existsSync, hasProgram };
+  const fuse = await fuseFacts();
+  const host: Host = { uid: fuse.uid, fuse, now: clock.now(), exists: existsSync, hasProgram };
   return [
     ...checkTools({ ...deps.tools(), needsNbdServer }),
     ...checkHost(host, { mountMode: config.mounts.mode, writesOverFuse: needsNbdServer, newestBackup }),
