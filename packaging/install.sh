@@ -10,6 +10,7 @@ if [ "${1:-}" = --uninstall ]; then
   if has_systemd; then systemctl disable --now sendensed sendense-agent sendense-mountd.socket sendense-mountd || true; fi
   (cd "$here/files" && find . ! -type d ! -path './etc/*' -printf '%P\n') | while read -r file; do rm -f "/$file"; done
   rm -rf /usr/lib/sendense
+  rm -f /usr/share/zsh/site-functions/_sendense-ctl
   # folders that are empty now, as dpkg does it
   (cd "$here/files" && find . -depth -mindepth 2 -type d ! -path './etc/*' ! -path './usr/lib/sendense*' -printf '%P\n') |
     while read -r folder; do rmdir "/$folder" 2>/dev/null || true; done
@@ -34,6 +35,10 @@ rm -rf /usr/lib/sendense
 mv /usr/lib/sendense.new /usr/lib/sendense
 # into the folders of the system as they are, also where /lib is a link
 tar -C "$here/files" --exclude ./usr/lib/sendense -c . | tar -C / --keep-directory-symlink --no-same-owner --no-overwrite-dir -x
+# only the zsh of Debian looks into vendor-completions
+if [ ! -e /etc/debian_version ] && [ -d /usr/share/zsh/site-functions ]; then
+  install -m 644 "$here/files/usr/share/zsh/vendor-completions/_sendense-ctl" /usr/share/zsh/site-functions/
+fi
 if [ -n "$kept" ]; then
   cp "$settings" "$settings.new"
   cp -p "$kept" "$settings"

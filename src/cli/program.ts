@@ -3,7 +3,7 @@ import { agentCommands } from './agent.ts';
 import { backupCommands } from './backup/backup.ts';
 import { pruneCommands } from './backup/prune.ts';
 import { verifyCommands } from './backup/verify.ts';
-import { completionCommand } from './completion.ts';
+import { completionCommand } from './completion/completion.ts';
 import { doctorCommand } from './doctor.ts';
 import { jobCommands } from './job.ts';
 import { mirrorCommands } from './mirror/mirror.ts';
