@@ -4,5 +4,5 @@ import { cliPage } from './reference/cli-page.mjs';
 import { writeOrCheck } from './reference/write-or-check.mjs';
 
 const generator = 'scripts/generate-reference.mjs';
-writeOrCheck('cli.md', cliPage(), generator);
+writeOrCheck('cli.md', await cliPage(), generator);
 writeOrCheck('api.md', await apiPage(), generator);

@@ -13,7 +13,7 @@ const nothing = new Proxy(() => undefined, {
   apply: () => nothing,
 });
 
-async function allRoutes() {
+export async function allRoutes() {
   const routes = [];
   for (const file of globSync('**/*-routes.js', { cwd: folder }).toSorted()) {
     const found = Object.entries(await import(pathToFileURL(`${folder}${file}`).href)).filter(([name]) => name.endsWith('Routes'));

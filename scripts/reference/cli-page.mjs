@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { errorCodes } from '../../dist/base/error-codes.js';
 import { createProgram } from '../../dist/cli/program.js';
+import { commandRoles } from './command-roles.mjs';
 import { cell, table } from './write-or-check.mjs';
 
 const exits = {
@@ -47,14 +48,15 @@ const usage = (command, path) =>
     .join(' ');
 
 /** A command that does something by itself, and then those below it. */
-function commandText(command, path) {
-  const children = command.commands.map((child) => commandText(child, `${path} ${child.name()}`));
+function commandText(command, path, roleOf) {
+  const children = command.commands.map((child) => commandText(child, `${path} ${child.name()}`, roleOf));
   // commander keeps the action there; a mere group has none
   if (command._actionHandler === null) return children.join('');
   const args = command.registeredArguments
     .filter((one) => one.description !== '')
     .map((one) => [`\`${one.name()}\``, `${cell(one.description)}${one.argChoices === undefined ? '' : ` (${one.argChoices.map((value) => `\`${value}\``).join(', ')})`}`]);
-  const own = `### ${path}\n\n\`sendense-ctl ${usage(command, path)}\`\n\n${sentence(command.description())}\n\n`;
+  const role = roleOf(path);
+  const own = `### ${path}\n\n\`sendense-ctl ${usage(command, path)}\`\n\n${sentence(command.description())}\n\n${role === '' ? '' : `${role}\n\n`}`;
   return [own, table(['argument', 'meaning'], args), table(['option', 'meaning', 'default'], command.options.map(optionRow)), ...children].join('');
 }
 
@@ -66,7 +68,8 @@ function helpOf(program) {
   return `### ${program}\n\n\`\`\`\n${text.trimEnd()}\n\`\`\`\n\n`;
 }
 
-export function cliPage() {
+export async function cliPage() {
+  const roleOf = await commandRoles();
   const program = createProgram('');
   const codes = Object.entries(errorCodes);
   const of = (exit) => codes.filter(([, entry]) => entry.exit === Number(exit)).map(([code]) => code);
@@ -77,7 +80,7 @@ export function cliPage() {
     return [exit, text, names.length > 4 ? `${some.join(', ')} … (${names.length})` : some.join(', ')];
   });
   const groups = program.commands.map(
-    (command) => `## ${command.name()}\n\n${command._actionHandler === null ? `${sentence(command.description())}\n\n` : ''}${commandText(command, command.name())}`,
+    (command) => `## ${command.name()}\n\n${command._actionHandler === null ? `${sentence(command.description())}\n\n` : ''}${commandText(command, command.name(), roleOf)}`,
   );
   const globals = program.options.filter((option) => option.long !== '--version');
   return `# Commands and options
@@ -85,7 +88,8 @@ export function cliPage() {
 Generated from the commands themselves by \`node scripts/generate-reference.mjs\`; do not edit. What each answers with \`-o json\` is in
 [cli-json.md](cli-json.md), what a code in parentheses means in [errors.md](errors.md), what to do with all this in [operations.md](operations.md).
 
-A command needs the role of the routes that it uses; [api.md](api.md) names it. Over the unix socket everything is allowed.
+Over TCP a command needs a token with the role that is named below it, or a stronger one: \`viewer\`, \`restore\`, \`operator\`, \`admin\`; it comes from the routes that the command uses
+([access.md](access.md)). Whoever follows a job needs \`viewer\`, who cancels one with Ctrl-C \`restore\`. Over the unix socket everything is allowed.
 
 Groups: ${program.commands.map((command) => `[${command.name()}](#${command.name()})`).join(' · ')} · [other programs](#other-programs)
 

@@ -5,6 +5,7 @@ import { pruneCommands } from './backup/prune.ts';
 import { verifyCommands } from './backup/verify.ts';
 import { completionCommand } from './completion/completion.ts';
 import { doctorCommand } from './doctor.ts';
+import { helpCommand } from './help.ts';
 import { jobCommands } from './job.ts';
 import { mirrorCommands } from './mirror/mirror.ts';
 import { notifyCommands } from './notify.ts';
@@ -58,6 +59,7 @@ export function createProgram(version: string): Command {
   doctorCommand(program);
   supportCommand(program);
   completionCommand(program);
+  helpCommand(program);
   inherit(program);
   return program;
 }

@@ -77,6 +77,11 @@ export class TestAppliance {
     return spawn(bin('sendense-ctl'), ['--home', this.home, ...args], { stdio: 'ignore' });
   }
 
+  /** As `spawnCtl`, with what it says on pipes. */
+  spawnCtlPiped(...args: string[]): ChildProcess {
+    return spawn(bin('sendense-ctl'), ['--home', this.home, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  }
+
   /** A raw REST request over the socket, by curl: a client that is not ours. */
   rest(
     method: string,

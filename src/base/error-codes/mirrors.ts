@@ -97,6 +97,11 @@ export const mirrorCodes = {
     'The S3 server at {endpoint} cannot be reached: {detail}.',
     'Check endpoint and network. What was uploaded is kept; the next `mirror sync` goes on from there.',
   ),
+  MIRROR_NOT_HTTP: environment(
+    'What answers at {endpoint} is no HTTP server: {said}.',
+    'See what listens there with `curl -v {endpoint}`, and give the address of the S3 server with --endpoint of `sendense-ctl mirror add` or `mirror attach`. One that is set up already: `mirror remove`, which leaves the bucket alone, then `mirror attach` with the right one.',
+    false,
+  ),
   MIRROR_THROTTLED: environment(
     'The S3 server at {endpoint} keeps refusing: too many requests.',
     'Try again later, or lower the speed with `sendense-ctl mirror set --mib-per-s`.',

@@ -15,6 +15,8 @@ interface S3Failure {
   readonly message: string;
   readonly status: number;
   readonly date: string | null;
+  /** How an answer began that is not HTTP. */
+  readonly said: string;
 }
 
 const throttling = /SlowDown|Throttl|RequestLimitExceeded|TooManyRequests|rate.?limit|reduce your request/i;
@@ -70,6 +72,11 @@ export function judge(thrown: unknown, place: StorePlace, action: string, key: s
   if (isThrottled || status === 429 || status === 503)
     return { error: error('MIRROR_THROTTLED'), retry: true, slower: true };
   if (status === 403) return final(error('MIRROR_DENIED'));
+  if (name.startsWith('HPE_')) return final(error('MIRROR_NOT_HTTP', { said: failure.said }));
+  if (isNoTls(name, failure.message))
+    return final(
+      error('MIRROR_NOT_HTTP', { said: 'it does not speak TLS; perhaps it is meant with http://' }),
+    );
   if (away.has(name) || status === 0)
     return { error: error('MIRROR_UNREACHABLE'), retry: isWorthAnotherTry(name), slower: false };
   if (status >= 500 || status === 408) return { error: error('MIRROR_FAILED'), retry: true, slower: false };
@@ -101,5 +108,28 @@ function failureOf(thrown: unknown): S3Failure {
     message: messageOf(cause) === 'UnknownError' ? '' : messageOf(cause),
     status,
     date: response.headers?.['date'] ?? null,
+    said: saidBy(bag['rawPacket']),
   };
+}
+
+/** OpenSSL's words for an answer that is no record of TLS. */
+const isNoTls = (name: string, message: string): boolean =>
+  /WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG/.test(name) ||
+  /wrong version number|packet length too long/.test(message);
+
+/** The longest beginning of a foreign answer that is repeated, in characters. */
+const MOST_SAID = 60;
+
+/** What Node keeps of an answer that its parser refused. */
+function saidBy(packet: unknown): string {
+  if (!(packet instanceof Uint8Array) || packet.length === 0) return 'it says something else';
+  // a record of TLS: an alert or a handshake of some version 3
+  if ((packet[0] === 0x15 || packet[0] === 0x16) && packet[1] === 3)
+    return 'it speaks TLS; write the endpoint with https://';
+  const text =
+    Buffer.from(packet)
+      .toString('latin1')
+      .split(/[\r\n]/)[0] ?? '';
+  const plain = text.replace(/[^ -~]/g, '?').slice(0, MOST_SAID);
+  return `it says ${JSON.stringify(plain)}`;
 }
