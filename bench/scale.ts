@@ -23,9 +23,9 @@ import { fileURLToPath } from 'node:url';
 import { systemClock } from '../src/base/clock.ts';
 import { homePaths } from '../src/base/home-paths.ts';
 import { createLogger } from '../src/base/logger.ts';
-import type { Backup } from '../src/catalog/backups.ts';
 import { createCatalog } from '../src/catalog/catalog.ts';
-import type { MirrorPoint, MirrorRecord } from '../src/catalog/mirrors.ts';
+import type { MirrorPoint, MirrorRecord } from '../src/catalog/mirrors/mirrors.ts';
+import type { Backup } from '../src/catalog/points/backups.ts';
 import { chainsOf } from '../src/repository/layers/chains.ts';
 
 const MACHINES = Number(process.env['SCALE_MACHINES'] ?? 10_000);

@@ -5,7 +5,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { parseInput } from '../base/parse-input.ts';
 import { SendenseError, toSendenseError } from '../base/sendense-error.ts';
-import type { EventLog } from '../catalog/events.ts';
+import type { EventLog } from '../catalog/events/events.ts';
 import type { IdempotencyQueries } from '../catalog/idempotency.ts';
 import { auditRequest } from './access/audit-request.ts';
 import type { Caller } from './access/caller.ts';

@@ -1,7 +1,7 @@
-import type { Backup, BackupDisk } from '../catalog/backups.ts';
-import type { BootTest } from '../catalog/boot-tests.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Job } from '../catalog/jobs.ts';
+import type { Backup, BackupDisk } from '../catalog/points/backups.ts';
+import type { BootTest } from '../catalog/points/boot-tests.ts';
 import type { Vm } from '../catalog/vms.ts';
 import { isUnexpected } from '../jobs/backup/plan/plan-disk.ts';
 import type { Repositories } from '../jobs/repository/repositories.ts';

@@ -1,5 +1,5 @@
 import type { DiskFormat, SourceKind, SourceReference } from '../base/source-reference.ts';
-import type { SourceSpec } from '../nbd/mover/source-spec.ts';
+import type { SourceSpec } from '../nbd/mover/read/source-spec.ts';
 
 export type Consistency = 'application' | 'filesystem' | 'crash';
 /** A registered machine, as its source is asked about it. Plain data. */

@@ -1,4 +1,4 @@
-import type { Db } from './open-catalog.ts';
+import type { Db } from './open/open-catalog.ts';
 
 export type DataWay = 'local' | 'ssh' | 'tls';
 export type AgentStatus = 'pending' | 'approved' | 'revoked';

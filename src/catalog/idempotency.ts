@@ -1,4 +1,4 @@
-import type { Db } from './open-catalog.ts';
+import type { Db } from './open/open-catalog.ts';
 
 export interface StoredAnswer {
   readonly requestDigest: string;

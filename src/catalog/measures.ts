@@ -1,4 +1,4 @@
-import type { Db } from './open-catalog.ts';
+import type { Db } from './open/open-catalog.ts';
 
 /** What is measured of a machine. Times are ISO 8601; null: never. */
 export interface MachineMeasures {

@@ -1,4 +1,4 @@
-import type { Db } from './open-catalog.ts';
+import type { Db } from './open/open-catalog.ts';
 
 export function mountQueries(db: Db) {
   const open = db.prepare(

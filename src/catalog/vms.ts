@@ -1,5 +1,5 @@
 import type { DiskFormat, SourceReference } from '../base/source-reference.ts';
-import type { Db } from './open-catalog.ts';
+import type { Db } from './open/open-catalog.ts';
 
 export interface VmDisk {
   readonly diskIndex: number;

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { formatBytes } from '../base/units.ts';
-import { contextOf } from './context.ts';
+import { contextOf } from './connection/context.ts';
 import { type Format, print, printDone, say } from './output.ts';
 
 interface AgentView {

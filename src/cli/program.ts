@@ -4,11 +4,9 @@ import { backupCommands } from './backup/backup.ts';
 import { pruneCommands } from './backup/prune.ts';
 import { verifyCommands } from './backup/verify.ts';
 import { completionCommand } from './completion/completion.ts';
-import { doctorCommand } from './doctor.ts';
 import { helpCommand } from './help.ts';
-import { jobCommands } from './job.ts';
+import { jobCommands } from './job/job.ts';
 import { mirrorCommands } from './mirror/mirror.ts';
-import { notifyCommands } from './notify.ts';
 import { policyCommands } from './policy/policy.ts';
 import { scheduleCommands } from './policy/schedule.ts';
 import { repositoryCommands } from './repository/repository.ts';
@@ -16,11 +14,13 @@ import { bootTestCommands } from './restore/boot-test.ts';
 import { liveCommands } from './restore/live.ts';
 import { mountCommands } from './restore/mount.ts';
 import { restoreCommands } from './restore/restore.ts';
-import { statusCommand } from './status.ts';
-import { supportCommand } from './support.ts';
-import { systemCommands } from './system.ts';
-import { tokenCommands } from './token.ts';
-import { vmCommands } from './vm.ts';
+import { doctorCommand } from './service/doctor.ts';
+import { notifyCommands } from './service/notify.ts';
+import { statusCommand } from './service/status.ts';
+import { supportCommand } from './service/support.ts';
+import { systemCommands } from './service/system.ts';
+import { tokenCommands } from './service/token.ts';
+import { vmCommands } from './vm/vm.ts';
 
 /** All commands. Usage errors are thrown as CommanderError. */
 export function createProgram(version: string): Command {

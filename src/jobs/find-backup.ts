@@ -1,6 +1,6 @@
 import { SendenseError } from '../base/sendense-error.ts';
-import type { Backup } from '../catalog/backups.ts';
 import type { Catalog } from '../catalog/catalog.ts';
+import type { Backup } from '../catalog/points/backups.ts';
 import type { Vm } from '../catalog/vms.ts';
 
 /** @throws VM_UNKNOWN */

@@ -11,7 +11,7 @@ import {
   SendenseError,
   toSendenseError,
 } from '../base/sendense-error.ts';
-import type { EventLog } from '../catalog/events.ts';
+import type { EventLog } from '../catalog/events/events.ts';
 import {
   type Job,
   type JobKind,

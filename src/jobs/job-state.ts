@@ -1,4 +1,4 @@
-import type { JobStatus } from '../catalog/backups.ts';
+import type { JobStatus } from '../catalog/points/backups.ts';
 
 export type JobEvent = 'start' | 'complete' | 'fail' | 'cancel';
 

@@ -28,7 +28,7 @@ import { Tally } from '../../src/jobs/verify/record-outcome.ts';
 import { type MachineScope, type VerifyRun, verifyMachine } from '../../src/jobs/verify/verify-machine.ts';
 import { settlingDeps } from '../../src/main/wire-chains.ts';
 import { DigestPool } from '../../src/nbd/mover/digest-pool.ts';
-import { RowWriter } from '../../src/nbd/mover/rows.ts';
+import { RowWriter } from '../../src/nbd/mover/rows/rows.ts';
 import { ChainViews } from '../../src/repository/verify/chain-views.ts';
 import { SLOTS } from '../../src/repository/verify/inspect-view.ts';
 import { paceOf } from '../../src/repository/verify/pace.ts';

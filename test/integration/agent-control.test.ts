@@ -23,7 +23,7 @@ import { WantedSnapshots } from '../../src/agent/transfers/wanted-snapshots.ts';
 import { createLogger } from '../../src/base/logger.ts';
 import { SendenseError } from '../../src/base/sendense-error.ts';
 import { type Catalog, createCatalog } from '../../src/catalog/catalog.ts';
-import { RowJournal } from '../../src/nbd/mover/row-journal.ts';
+import { RowJournal } from '../../src/nbd/mover/rows/row-journal.ts';
 
 const work = mkdtempSync(join(tmpdir(), 'sd-control-'));
 const logger = createLogger('silent');

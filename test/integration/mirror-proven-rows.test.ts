@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { blake3 } from '@napi-rs/blake-hash';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { MirrorIndex } from '../../src/catalog/mirror-index.ts';
+import { MirrorIndex } from '../../src/catalog/mirrors/mirror-index.ts';
 import { KeyRing } from '../../src/mirror/crypto/key-ring.ts';
 import type { Mirror } from '../../src/mirror/mirror.ts';
 import { claimMirror } from '../../src/mirror/owner.ts';
@@ -13,7 +13,7 @@ import { MirrorDisk } from '../../src/mirror/read/mirror-disk.ts';
 import { Pacer } from '../../src/mirror/store/pacer.ts';
 import { syncBackup } from '../../src/mirror/upload/sync-backup.ts';
 import { noSyncProgress } from '../../src/mirror/upload/sync-progress.ts';
-import { RowWriter } from '../../src/nbd/mover/rows.ts';
+import { RowWriter } from '../../src/nbd/mover/rows/rows.ts';
 import { serveExports } from '../../src/nbd/serve/serve-export.ts';
 import { Bucket, MemoryStore, memoryCapabilities } from '../support/memory-store.ts';
 

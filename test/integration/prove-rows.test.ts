@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { blake3 } from '@napi-rs/blake-hash';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createLogger } from '../../src/base/logger.ts';
-import { type Row, RowWriter } from '../../src/nbd/mover/rows.ts';
+import { type Row, RowWriter } from '../../src/nbd/mover/rows/rows.ts';
 import { disproveRows } from '../../src/repository/layers/prove-rows.ts';
 import { bytesOf, sh } from '../support/guest-disk.ts';
 

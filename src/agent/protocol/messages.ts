@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { parseInput } from '../../base/parse-input.ts';
 import { type ErrorFields, isErrorCode, SendenseError } from '../../base/sendense-error.ts';
-import type { Row } from '../../nbd/mover/rows.ts';
+import type { Row } from '../../nbd/mover/rows/rows.ts';
 
 /** A 64-bit number that JavaScript holds exactly. */
 const size = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);

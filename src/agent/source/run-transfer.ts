@@ -6,7 +6,7 @@ import { finished } from 'node:stream/promises';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { NbdEndpoint, NbdTls } from '../../nbd/client/endpoint.ts';
 import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
-import type { RowBatch } from '../../nbd/mover/row-batches.ts';
+import type { RowBatch } from '../../nbd/mover/rows/row-batches.ts';
 import { runMover } from '../../nbd/mover/run-mover.ts';
 import type { Ask } from '../protocol/calls.ts';
 import type { OpenedDisk } from './snapshots.ts';

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { SendenseError } from '../../base/sendense-error.ts';
 import { imageIdentity } from '../../capture/image/image-identity.ts';
 import type { LocalSources, MachineRef, ReadableDisk, Snapshot, SnapshotDisk } from '../../capture/source.ts';
-import type { SourceSpec } from '../../nbd/mover/source-spec.ts';
+import type { SourceSpec } from '../../nbd/mover/read/source-spec.ts';
 import type { AnswerTo, Ask } from '../protocol/calls.ts';
 import type { Leftovers } from './leftovers.ts';
 

@@ -8,7 +8,7 @@ import type { Carried, Carrier, CarryOrder } from '../../jobs/backup/carry/carri
 import { proveFilled } from '../../jobs/backup/carry/prove-filled.ts';
 import type { JobContext } from '../../jobs/job-engine.ts';
 import { exportNameFor } from '../../nbd/exports/export-name.ts';
-import { RowJournal } from '../../nbd/mover/row-journal.ts';
+import { RowJournal } from '../../nbd/mover/rows/row-journal.ts';
 import { writtenPart } from '../../repository/layers/written-part.ts';
 import type { AgentExport, AgentExportOrder } from '../exports/agent-export.ts';
 import type { AgentHub } from '../hub/agent-hub.ts';

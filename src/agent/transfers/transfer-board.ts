@@ -1,7 +1,7 @@
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
-import type { RowJournal } from '../../nbd/mover/row-journal.ts';
-import type { Row } from '../../nbd/mover/rows.ts';
+import type { RowJournal } from '../../nbd/mover/rows/row-journal.ts';
+import type { Row } from '../../nbd/mover/rows/rows.ts';
 import {
   type EndedMessage,
   type ProgressMessage,

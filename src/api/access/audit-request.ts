@@ -1,6 +1,6 @@
 import type { Request } from 'express';
 import { SendenseError, toSendenseError } from '../../base/sendense-error.ts';
-import { type EventLog, REQUEST_KIND } from '../../catalog/events.ts';
+import { type EventLog, REQUEST_KIND } from '../../catalog/events/events.ts';
 
 /**
  * What the audit repeats of a request. Named here one by one: whatever is added to a request later may be a secret

@@ -1,7 +1,7 @@
 import type { Actor } from '../../base/actor.ts';
 import type { Clock } from '../../base/clock.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { EventLog } from '../../catalog/events.ts';
+import type { EventLog } from '../../catalog/events/events.ts';
 import type { AccessToken, Role, TokenQueries } from '../../catalog/tokens.ts';
 import type { OpenRequests } from './open-requests.ts';
 import { hashOf, newTokenId, newTokenSecret, tokenText } from './token-text.ts';

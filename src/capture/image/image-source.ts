@@ -1,6 +1,6 @@
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
 import { nodeNames } from '../../nbd/exports/node-names.ts';
-import type { SourceSpec } from '../../nbd/mover/source-spec.ts';
+import type { SourceSpec } from '../../nbd/mover/read/source-spec.ts';
 import type { StorageDaemon } from '../../qemu/storage-daemon.ts';
 import type { MachineRef, Snapshot, SnapshotDisk, SnapshotMemory, Source } from '../source.ts';
 import { areImagesUnchanged, rememberedImages, rememberImages } from './image-memory.ts';

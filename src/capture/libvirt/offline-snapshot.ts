@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { SendenseError } from '../../base/sendense-error.ts';
 import { probeExport } from '../../nbd/client/nbd-connection.ts';
-import type { ChangeMap, SourceSpec } from '../../nbd/mover/source-spec.ts';
+import type { ChangeMap, SourceSpec } from '../../nbd/mover/read/source-spec.ts';
 import type { Snapshot, SnapshotDisk, SnapshotOptions } from '../source.ts';
 import { changeIdOf, listCheckpoints, ownPrefix, parseChangeId, savedCheckpoint } from './checkpoints.ts';
 import { saveConfiguration } from './configuration.ts';

@@ -1,5 +1,5 @@
 import { NbdConnection, probeExport } from '../../nbd/client/nbd-connection.ts';
-import type { SourceSpec } from '../../nbd/mover/source-spec.ts';
+import type { SourceSpec } from '../../nbd/mover/read/source-spec.ts';
 import type { Snapshot, SnapshotDisk, SnapshotOptions } from '../source.ts';
 import { type Begun, beginBackup } from './begin-backup.ts';
 import { changeIdOf, parseChangeId, savedCheckpoint } from './checkpoints.ts';

@@ -1,11 +1,11 @@
 import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/units.ts';
 import { backupTypes, diskNumber, jobStatuses, mibPerSecond } from '../choices.ts';
-import { query } from '../client.ts';
-import { contextOf } from '../context.ts';
+import { query } from '../connection/client.ts';
+import { contextOf } from '../connection/context.ts';
+import { waitForJob } from '../job/wait-for-job.ts';
 import { type Column, print, printable, say } from '../output.ts';
 import { runPolicy } from '../policy/run.ts';
-import { waitForJob } from '../wait-for-job.ts';
 import { consolidateCommand } from './consolidate.ts';
 import { copyCommand } from './copy.ts';
 import { deleteCommand } from './delete.ts';

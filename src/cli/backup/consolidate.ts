@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { formatBytes } from '../../base/units.ts';
-import { contextOf } from '../context.ts';
+import { contextOf } from '../connection/context.ts';
+import { waitForJob } from '../job/wait-for-job.ts';
 import { type Column, print, printDone } from '../output.ts';
-import { waitForJob } from '../wait-for-job.ts';
 import { wholeNumber } from './pin.ts';
 
 interface StepView {

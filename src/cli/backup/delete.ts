@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { formatBytes } from '../../base/units.ts';
-import { query } from '../client.ts';
-import { contextOf } from '../context.ts';
+import { query } from '../connection/client.ts';
+import { contextOf } from '../connection/context.ts';
 import { print, say } from '../output.ts';
 
 interface DeleteOptions {

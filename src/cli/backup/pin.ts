@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { query } from '../client.ts';
-import { contextOf } from '../context.ts';
+import { query } from '../connection/client.ts';
+import { contextOf } from '../connection/context.ts';
 import { print, printDone } from '../output.ts';
 
 /** `2027-01-31` is the end of that day in UTC; a whole time is taken as it is. */

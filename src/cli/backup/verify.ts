@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
 import { formatBytes } from '../../base/units.ts';
 import { mibPerSecond } from '../choices.ts';
-import { contextOf } from '../context.ts';
+import { contextOf } from '../connection/context.ts';
+import { type JobView, waitForJob } from '../job/wait-for-job.ts';
 import { print, say } from '../output.ts';
-import { type JobView, waitForJob } from '../wait-for-job.ts';
 
 interface VerifyOptions {
   readonly rate?: number;

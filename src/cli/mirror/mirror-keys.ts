@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { contextOf } from '../context.ts';
+import { contextOf } from '../connection/context.ts';
 import { print, printDone, say } from '../output.ts';
 
 interface KeyView {

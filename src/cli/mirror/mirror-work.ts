@@ -1,10 +1,10 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { formatBytes } from '../../base/units.ts';
 import { type RuleOptions, rulesOf, withRuleOptions } from '../backup/prune.ts';
-import { query } from '../client.ts';
-import { contextOf } from '../context.ts';
+import { query } from '../connection/client.ts';
+import { contextOf } from '../connection/context.ts';
+import { type JobView, waitForJob } from '../job/wait-for-job.ts';
 import { print, printDone, say } from '../output.ts';
-import { type JobView, waitForJob } from '../wait-for-job.ts';
 
 interface PointView {
   readonly backup_id: string;

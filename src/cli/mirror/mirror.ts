@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/units.ts';
-import { contextOf } from '../context.ts';
+import { contextOf } from '../connection/context.ts';
 import { type Column, print, printDone, say } from '../output.ts';
 import { keyCommands } from './mirror-keys.ts';
 import { number, type SettingOptions, settingsBody, withSettings } from './mirror-settings.ts';

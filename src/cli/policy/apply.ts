@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { contextOf } from '../context.ts';
+import { contextOf } from '../connection/context.ts';
 import { print, printable, say } from '../output.ts';
 import { readPolicyFile } from './policy-file.ts';
 import { type AbsentView, sayAbsent } from './say-absent.ts';

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { contextOf } from '../context.ts';
+import { contextOf } from '../connection/context.ts';
 import { type Format, print, printDone, say } from '../output.ts';
 import { applyCommand } from './apply.ts';
 import { fieldsOf, type PolicyOptions, withPolicyOptions } from './policy-options.ts';

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { wholeNumber } from '../backup/pin.ts';
-import { query } from '../client.ts';
-import { contextOf } from '../context.ts';
+import { query } from '../connection/client.ts';
+import { contextOf } from '../connection/context.ts';
 import { type Column, print, say } from '../output.ts';
 import { type AbsentView, sayAbsent } from './say-absent.ts';
 

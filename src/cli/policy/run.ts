@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
 import { SendenseError } from '../../base/sendense-error.ts';
 import { wholeNumber } from '../backup/pin.ts';
-import { type Client, query } from '../client.ts';
-import { type CliContext, contextOf } from '../context.ts';
+import { type Client, query } from '../connection/client.ts';
+import { type CliContext, contextOf } from '../connection/context.ts';
 import { print, say } from '../output.ts';
 
 interface TaskView {

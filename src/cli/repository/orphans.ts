@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { formatBytes, formatDuration } from '../../base/units.ts';
-import { contextOf } from '../context.ts';
+import { contextOf } from '../connection/context.ts';
 import { print, say } from '../output.ts';
 
 interface Orphan {

@@ -1,10 +1,10 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/units.ts';
-import { query } from '../client.ts';
-import { contextOf } from '../context.ts';
+import { query } from '../connection/client.ts';
+import { contextOf } from '../connection/context.ts';
+import { type JobView, waitForJob } from '../job/wait-for-job.ts';
 import { type Column, print, printDone, say } from '../output.ts';
-import { type JobView, waitForJob } from '../wait-for-job.ts';
 import { orphanCommand } from './orphans.ts';
 
 interface RepositoryView {

@@ -1,10 +1,10 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { hasCode } from '../../base/sendense-error.ts';
 import { formatBytes } from '../../base/units.ts';
-import type { Client } from '../client.ts';
-import { contextOf } from '../context.ts';
+import type { Client } from '../connection/client.ts';
+import { contextOf } from '../connection/context.ts';
+import { type JobView, waitForJob } from '../job/wait-for-job.ts';
 import { print, printable, printDone, say } from '../output.ts';
-import { type JobView, waitForJob } from '../wait-for-job.ts';
 
 const UNIT_SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
 

@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { run, runPiped } from '../../base/process.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import { formatBytes } from '../../base/units.ts';
-import { type Client, query } from '../client.ts';
+import { type Client, query } from '../connection/client.ts';
 import { putInPlace, workFolderFor } from './put-in-place.ts';
 
 export interface Extracted {

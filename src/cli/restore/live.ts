@@ -2,10 +2,10 @@ import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { formatBytes } from '../../base/units.ts';
 import { diskFormats, diskNumber } from '../choices.ts';
-import { query } from '../client.ts';
-import { contextOf } from '../context.ts';
+import { query } from '../connection/client.ts';
+import { contextOf } from '../connection/context.ts';
+import { type JobView, waitForJob } from '../job/wait-for-job.ts';
 import { type Format, print, printDone, say } from '../output.ts';
-import { type JobView, waitForJob } from '../wait-for-job.ts';
 
 interface LiveView {
   readonly live_id: string;

@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { formatBytes } from '../../base/units.ts';
 import { previewBytes } from '../choices.ts';
-import { query } from '../client.ts';
-import { contextOf } from '../context.ts';
+import { query } from '../connection/client.ts';
+import { contextOf } from '../connection/context.ts';
 import { type Column, print, printable, say } from '../output.ts';
 
 interface FileView {

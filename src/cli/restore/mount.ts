@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { diskNumber, mountModes } from '../choices.ts';
-import { contextOf } from '../context.ts';
+import { contextOf } from '../connection/context.ts';
 import { type Format, print, printable, printDone, say } from '../output.ts';
 import { extract } from './extract.ts';
 import { lookCommands } from './look-inside.ts';

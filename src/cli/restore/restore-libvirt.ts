@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
-import { contextOf } from '../context.ts';
+import { contextOf } from '../connection/context.ts';
+import { type JobView, waitForJob } from '../job/wait-for-job.ts';
 import { print, say } from '../output.ts';
-import { type JobView, waitForJob } from '../wait-for-job.ts';
 
 export interface LibvirtRestoreOptions {
   readonly backupId: string;

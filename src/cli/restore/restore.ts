@@ -2,10 +2,10 @@ import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/units.ts';
 import { diskFormats, diskNumber } from '../choices.ts';
-import type { Client } from '../client.ts';
-import { contextOf } from '../context.ts';
+import type { Client } from '../connection/client.ts';
+import { contextOf } from '../connection/context.ts';
+import { type JobView, waitForJob } from '../job/wait-for-job.ts';
 import { print, printable, say } from '../output.ts';
-import { type JobView, waitForJob } from '../wait-for-job.ts';
 import {
   isForLibvirt,
   type LibvirtRestoreOptions,

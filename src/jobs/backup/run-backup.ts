@@ -1,5 +1,5 @@
 import { hasCode, SendenseError, toSendenseError } from '../../base/sendense-error.ts';
-import { recordBackup } from '../../catalog/record-backup.ts';
+import { recordBackup } from '../../catalog/points/record-backup.ts';
 import { type Manifest, type ManifestDisk, REPOSITORY_FORMAT } from '../../repository/documents.ts';
 import { discardLayer } from '../../repository/layers/seal-layer.ts';
 import { confirmWritable } from '../../repository/open-repository.ts';

@@ -2,8 +2,8 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { Backup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
+import type { Backup } from '../../catalog/points/backups.ts';
 import {
   bootTestFilePattern,
   bootTestPattern,

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from '../../base/logger.ts';
 import { hasCode, messageOf } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import { chainMembers } from '../../catalog/record-backup.ts';
+import { chainMembers } from '../../catalog/points/record-backup.ts';
 import { compressionOf } from '../../repository/open-repository.ts';
 import type { Repositories } from '../repository/repositories.ts';
 import { isConsolidationDue } from './is-consolidation-due.ts';

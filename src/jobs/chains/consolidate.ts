@@ -4,7 +4,7 @@ import type { Logger } from '../../base/logger.ts';
 import { hasCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
 import { formatBytes } from '../../base/units.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import { chainMembers, refreshChains, updateLayers } from '../../catalog/record-backup.ts';
+import { chainMembers, refreshChains, updateLayers } from '../../catalog/points/record-backup.ts';
 import { membersOnLayer } from '../../repository/layers/chains.ts';
 import { diskIndexes } from '../../repository/layers/disk-layers.ts';
 import { readRetired } from '../../repository/layers/retired-layers.ts';

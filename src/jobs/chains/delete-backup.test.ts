@@ -2,8 +2,8 @@ import { pino } from 'pino';
 import { expect, it } from 'vitest';
 import { systemClock } from '../../base/clock.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { Backup } from '../../catalog/backups.ts';
 import { createCatalog } from '../../catalog/catalog.ts';
+import type { Backup } from '../../catalog/points/backups.ts';
 import { chainResource, ResourceLocks } from '../resource-locks.ts';
 import { type DeleteDeps, deleteBackup } from './delete-backup.ts';
 

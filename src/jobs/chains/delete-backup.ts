@@ -1,8 +1,8 @@
 import type { Clock } from '../../base/clock.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { Backup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import { chainMembers } from '../../catalog/record-backup.ts';
+import type { Backup } from '../../catalog/points/backups.ts';
+import { chainMembers } from '../../catalog/points/record-backup.ts';
 import { dependantsOf } from '../../repository/layers/chains.ts';
 import { confirmWritable } from '../../repository/open-repository.ts';
 import { findDoomed } from '../find-backup.ts';

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import type { Clock } from '../../base/clock.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { Backup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { BackupPin } from '../../catalog/pins.ts';
-import { recordPins } from '../../catalog/record-backup.ts';
+import type { Backup } from '../../catalog/points/backups.ts';
+import type { BackupPin } from '../../catalog/points/pins.ts';
+import { recordPins } from '../../catalog/points/record-backup.ts';
 import { confirmWritable } from '../../repository/open-repository.ts';
 import { type PinEntry, readPins, writePins } from '../../repository/pins-file.ts';
 import { findCompleted } from '../find-backup.ts';

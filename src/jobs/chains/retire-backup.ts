@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
-import type { Backup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import { refreshChains } from '../../catalog/record-backup.ts';
+import type { Backup } from '../../catalog/points/backups.ts';
+import { refreshChains } from '../../catalog/points/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { releaseRetired } from '../../repository/layers/retired-layers.ts';
 import type { Repository } from '../../repository/open-repository.ts';

@@ -1,5 +1,5 @@
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { MirrorRecord, MirrorSettings } from '../../catalog/mirrors.ts';
+import type { MirrorRecord, MirrorSettings } from '../../catalog/mirrors/mirrors.ts';
 import { findRecord, type MirrorDeps } from './mirror-deps.ts';
 
 export interface MirrorChange

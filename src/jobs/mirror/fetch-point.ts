@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { syncFile } from '../../base/durable-file.ts';
 import { parseInput } from '../../base/parse-input.ts';
 import { errnoOf, SendenseError } from '../../base/sendense-error.ts';
-import { adoptRepository } from '../../catalog/record-backup.ts';
+import { adoptRepository } from '../../catalog/points/record-backup.ts';
 import { runTask } from '../../mirror/program/run-task.ts';
 import { readOnlyChain } from '../../qemu/block-graph.ts';
 import { convertImage } from '../../qemu/qemu-img.ts';

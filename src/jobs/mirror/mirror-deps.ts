@@ -5,7 +5,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { MirrorRecord } from '../../catalog/mirrors.ts';
+import type { MirrorRecord } from '../../catalog/mirrors/mirrors.ts';
 import type { MirrorAccess, MirrorTask, TaskResults } from '../../mirror/program/mirror-task.ts';
 import { runTask } from '../../mirror/program/run-task.ts';
 import type { Capabilities, StorePlace } from '../../mirror/store/object-store.ts';

@@ -1,5 +1,5 @@
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { MirrorPoint, MirrorRecord } from '../../catalog/mirrors.ts';
+import type { MirrorPoint, MirrorRecord } from '../../catalog/mirrors/mirrors.ts';
 import type { MirrorDeps } from './mirror-deps.ts';
 
 /** A restore point of a machine in a mirror. */

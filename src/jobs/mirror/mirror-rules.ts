@@ -1,6 +1,6 @@
 import { parseInput } from '../../base/parse-input.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { MirrorRecord } from '../../catalog/mirrors.ts';
+import type { MirrorRecord } from '../../catalog/mirrors/mirrors.ts';
 import { type RetentionRules, retentionRules } from '../../policy/retention/retention-rules.ts';
 
 /** What stays in a mirror; no rules: everything. @throws MIRROR_INVALID */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createLogger } from '../../base/logger.ts';
 import { type Catalog, createCatalog } from '../../catalog/catalog.ts';
-import type { MirrorPoint } from '../../catalog/mirrors.ts';
+import type { MirrorPoint } from '../../catalog/mirrors/mirrors.ts';
 import { planMirrorPrune } from './plan-mirror-prune.ts';
 
 const now = new Date('2026-11-20T12:00:00Z');

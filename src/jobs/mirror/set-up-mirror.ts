@@ -1,6 +1,6 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { MirrorRecord, MirrorSettings } from '../../catalog/mirrors.ts';
+import type { MirrorRecord, MirrorSettings } from '../../catalog/mirrors/mirrors.ts';
 import { cleanPrefix } from '../../mirror/layout.ts';
 import type { Opened } from '../../mirror/program/mirror-task.ts';
 import {

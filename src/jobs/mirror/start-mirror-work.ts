@@ -1,6 +1,6 @@
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Job } from '../../catalog/jobs.ts';
-import type { MirrorRecord } from '../../catalog/mirrors.ts';
+import type { MirrorRecord } from '../../catalog/mirrors/mirrors.ts';
 import type { CollectReport } from '../../mirror/program/mirror-task.ts';
 import { runTask } from '../../mirror/program/run-task.ts';
 import { endOf } from '../end-of-job.ts';

@@ -1,5 +1,5 @@
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { NotifyTarget } from '../../catalog/notifications.ts';
+import type { NotifyTarget } from '../../catalog/events/notifications.ts';
 import type { NotifierDeps } from './notifier.ts';
 import { secretOf } from './secret-of.ts';
 

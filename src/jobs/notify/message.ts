@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
-import type { CatalogEvent, Severity } from '../../catalog/event.ts';
-import { REQUEST_KIND } from '../../catalog/events.ts';
-import type { NotifyTarget } from '../../catalog/notifications.ts';
+import type { CatalogEvent, Severity } from '../../catalog/events/event.ts';
+import { REQUEST_KIND } from '../../catalog/events/events.ts';
+import type { NotifyTarget } from '../../catalog/events/notifications.ts';
 
 /** What is sent, and whether another try may help. */
 export interface SendFailure {

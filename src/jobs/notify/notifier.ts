@@ -4,7 +4,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { Delivery, NotifyTarget } from '../../catalog/notifications.ts';
+import type { Delivery, NotifyTarget } from '../../catalog/events/notifications.ts';
 import { isTold, type Message, type SendFailure } from './message.ts';
 import { sendMail } from './send-mail.ts';
 import { sendWebhook } from './send-webhook.ts';

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { createTransport } from 'nodemailer';
 import { messageOf } from '../../base/sendense-error.ts';
-import type { SmtpPlace } from '../../catalog/notifications.ts';
+import type { SmtpPlace } from '../../catalog/events/notifications.ts';
 import { type Message, mailOf, type SendFailure } from './message.ts';
 import { secretOf } from './secret-of.ts';
 

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { request as plain } from 'node:http';
 import { request as secure } from 'node:https';
 import { messageOf } from '../../base/sendense-error.ts';
-import type { WebhookPlace } from '../../catalog/notifications.ts';
+import type { WebhookPlace } from '../../catalog/events/notifications.ts';
 import { documentOf, type Message, type SendFailure } from './message.ts';
 import { secretOf } from './secret-of.ts';
 

@@ -1,5 +1,5 @@
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { PolicyRun, RunStarter, RunTask } from '../../catalog/policy-runs.ts';
+import type { PolicyRun, RunStarter, RunTask } from '../../catalog/policies/policy-runs.ts';
 import { type AbsentName, absentNames } from '../../policy/definition/absent-names.ts';
 import { diffPolicies, type PolicyChange } from '../../policy/definition/diff-policies.ts';
 import { type Policy, type PolicyKind, rulesOf } from '../../policy/definition/policy.ts';

@@ -1,4 +1,4 @@
-import type { RunTask } from '../../catalog/policy-runs.ts';
+import type { RunTask } from '../../catalog/policies/policy-runs.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import type { Policy, PolicyKind } from '../../policy/definition/policy.ts';
 import { selects } from '../../policy/definition/select-machines.ts';

@@ -1,6 +1,6 @@
 import type { ErrorReport } from '../../base/sendense-error.ts';
-import type { BootTest } from '../../catalog/boot-tests.ts';
-import type { CoverageQueries } from '../../catalog/coverage.ts';
+import type { BootTest } from '../../catalog/points/boot-tests.ts';
+import type { CoverageQueries } from '../../catalog/policies/coverage.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import {
   type CoverageProblem,

@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import { messageOf } from '../../base/sendense-error.ts';
-import type { PolicyRunQueries } from '../../catalog/policy-runs.ts';
+import type { PolicyRunQueries } from '../../catalog/policies/policy-runs.ts';
 import { type Policy, type PolicyKind, policyKinds } from '../../policy/definition/policy.ts';
 import { type DueRun, dueRun, nextLook } from '../../policy/schedules/plan-due.ts';
 import type { PolicyBook } from './policy-book.ts';

@@ -1,4 +1,4 @@
-import type { PolicyRun, RunTask } from '../../catalog/policy-runs.ts';
+import type { PolicyRun, RunTask } from '../../catalog/policies/policy-runs.ts';
 import type { Policy, PolicyKind } from '../../policy/definition/policy.ts';
 import { dueRun } from '../../policy/schedules/plan-due.ts';
 import { isFinished } from '../job-state.ts';

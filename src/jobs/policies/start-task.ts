@@ -1,6 +1,6 @@
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
 import type { Job } from '../../catalog/jobs.ts';
-import type { RunTask } from '../../catalog/policy-runs.ts';
+import type { RunTask } from '../../catalog/policies/policy-runs.ts';
 import { type Policy, type PolicyKind, rulesOf } from '../../policy/definition/policy.ts';
 import { needsFull } from '../../policy/schedules/full-period.ts';
 import { startBackup } from '../backup/start-backup.ts';

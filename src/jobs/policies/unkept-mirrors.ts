@@ -1,4 +1,4 @@
-import type { MirrorRecord } from '../../catalog/mirrors.ts';
+import type { MirrorRecord } from '../../catalog/mirrors/mirrors.ts';
 import type { Policy } from '../../policy/definition/policy.ts';
 
 /**

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { PlannedBackup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import { chainMembers } from '../../catalog/record-backup.ts';
+import type { PlannedBackup } from '../../catalog/points/backups.ts';
+import { chainMembers } from '../../catalog/points/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import type { RetentionDecision } from '../../policy/retention/decide.ts';
 import { planRetention } from '../../policy/retention/plan-retention.ts';

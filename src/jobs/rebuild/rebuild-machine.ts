@@ -1,6 +1,6 @@
-import type { Backup } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import { backupOf, refreshChains } from '../../catalog/record-backup.ts';
+import type { Backup } from '../../catalog/points/backups.ts';
+import { backupOf, refreshChains } from '../../catalog/points/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import type { Manifest } from '../../repository/documents.ts';
 import type { Repository } from '../../repository/open-repository.ts';

@@ -1,6 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import { adoptRepository, refreshChains } from '../../catalog/record-backup.ts';
+import { adoptRepository, refreshChains } from '../../catalog/points/record-backup.ts';
 import type { Manifest } from '../../repository/documents.ts';
 import { readRetired } from '../../repository/layers/retired-layers.ts';
 import { layout } from '../../repository/layout.ts';

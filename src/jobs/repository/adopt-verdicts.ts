@@ -1,9 +1,9 @@
 import { lstat } from 'node:fs/promises';
 import pLimit from 'p-limit';
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
-import type { Backup, BackupDisk } from '../../catalog/backups.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import { chainMembers } from '../../catalog/record-backup.ts';
+import type { Backup, BackupDisk } from '../../catalog/points/backups.ts';
+import { chainMembers } from '../../catalog/points/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import type { Sidecar, Verification } from '../../repository/documents.ts';
 import { membersOnLayer } from '../../repository/layers/chains.ts';

@@ -2,7 +2,7 @@ import { realpath } from 'node:fs/promises';
 import { resolve, sep } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
-import type { RepositoryRecord } from '../../catalog/repositories.ts';
+import type { RepositoryRecord } from '../../catalog/repositories/repositories.ts';
 import { holdRepository, type RepositoryHold } from '../../repository/hold-repository.ts';
 import { isOnlyBound } from '../../repository/mount-point.ts';
 import {

@@ -4,7 +4,7 @@ import type { Clock } from '../../base/clock.ts';
 import { syncFolder } from '../../base/durable-file.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { Job, JobStep } from '../../catalog/jobs.ts';
-import { recordBackup } from '../../catalog/record-backup.ts';
+import { recordBackup } from '../../catalog/points/record-backup.ts';
 import { layerNamePattern } from '../../repository/documents.ts';
 import { findLayers } from '../../repository/layers/disk-layers.ts';
 import { readManifests, readTombstones } from '../../repository/layers/retired-layers.ts';

@@ -1,5 +1,5 @@
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { RepositoryRecord } from '../../catalog/repositories.ts';
+import type { RepositoryRecord } from '../../catalog/repositories/repositories.ts';
 import type { Repositories } from './repositories.ts';
 
 interface WatchDeps {

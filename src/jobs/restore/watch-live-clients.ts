@@ -1,6 +1,6 @@
 import type { Logger } from '../../base/logger.ts';
 import { messageOf } from '../../base/sendense-error.ts';
-import type { EventLog } from '../../catalog/events.ts';
+import type { EventLog } from '../../catalog/events/events.ts';
 import type { LiveRegistry } from '../../restore/live/live-registry.ts';
 
 /** Each look starts a program for each export. A client that comes and goes between two looks is not seen. */

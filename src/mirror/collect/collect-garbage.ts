@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { hasCode } from '../../base/sendense-error.ts';
-import type { MirrorIndex } from '../../catalog/mirror-index.ts';
+import type { MirrorIndex } from '../../catalog/mirrors/mirror-index.ts';
 import { condemnedDocument, MIRROR_FORMAT } from '../documents.ts';
 import { layout, packIdIn } from '../layout.ts';
 import type { Mirror, MirrorWriter } from '../mirror.ts';

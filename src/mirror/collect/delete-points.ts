@@ -1,5 +1,5 @@
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
-import type { MirrorIndex } from '../../catalog/mirror-index.ts';
+import type { MirrorIndex } from '../../catalog/mirrors/mirror-index.ts';
 import { layout } from '../layout.ts';
 import type { Mirror, MirrorWriter } from '../mirror.ts';
 import { confirmOwner } from '../owner.ts';

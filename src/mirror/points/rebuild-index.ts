@@ -1,5 +1,5 @@
 import { hasCode } from '../../base/sendense-error.ts';
-import type { MirrorIndex, NewBlock } from '../../catalog/mirror-index.ts';
+import type { MirrorIndex, NewBlock } from '../../catalog/mirrors/mirror-index.ts';
 import type { Mirror } from '../mirror.ts';
 import { listPointNames, readChain, readManifest, readTable } from './read-point.ts';
 

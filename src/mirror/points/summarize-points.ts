@@ -1,5 +1,5 @@
 import { hasCode } from '../../base/sendense-error.ts';
-import type { MirrorPoint } from '../../catalog/mirrors.ts';
+import type { MirrorPoint } from '../../catalog/mirrors/mirrors.ts';
 import { layout, pointIn } from '../layout.ts';
 import type { Mirror } from '../mirror.ts';
 import type { TaskResults } from '../program/mirror-task.ts';

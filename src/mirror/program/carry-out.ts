@@ -1,5 +1,5 @@
 import { SendenseError } from '../../base/sendense-error.ts';
-import { MirrorIndex } from '../../catalog/mirror-index.ts';
+import { MirrorIndex } from '../../catalog/mirrors/mirror-index.ts';
 import { collectGarbage } from '../collect/collect-garbage.ts';
 import { deletePoints } from '../collect/delete-points.ts';
 import { KeyRing } from '../crypto/key-ring.ts';

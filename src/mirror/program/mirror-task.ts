@@ -1,4 +1,4 @@
-import type { MirrorPoint } from '../../catalog/mirrors.ts';
+import type { MirrorPoint } from '../../catalog/mirrors/mirrors.ts';
 import type { KeySlot } from '../documents.ts';
 import type { NewMirror } from '../set-up.ts';
 import type { Capabilities, StorePlace } from '../store/object-store.ts';

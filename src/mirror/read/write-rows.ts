@@ -1,5 +1,5 @@
 import { blake3 } from '@napi-rs/blake-hash';
-import { type Row, RowWriter } from '../../nbd/mover/rows.ts';
+import { type Row, RowWriter } from '../../nbd/mover/rows/rows.ts';
 import type { Mirror } from '../mirror.ts';
 import { seenParts } from '../points/point-map.ts';
 import { documentsOf, openPointChain } from '../points/read-point.ts';

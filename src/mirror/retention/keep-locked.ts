@@ -1,4 +1,4 @@
-import type { MirrorIndex } from '../../catalog/mirror-index.ts';
+import type { MirrorIndex } from '../../catalog/mirrors/mirror-index.ts';
 import { layout } from '../layout.ts';
 import type { Mirror } from '../mirror.ts';
 import { readBaseManifest, readChain } from '../points/read-point.ts';

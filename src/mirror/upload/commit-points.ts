@@ -1,5 +1,5 @@
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
-import { BLOCK_BYTES } from '../../nbd/mover/rows.ts';
+import { BLOCK_BYTES } from '../../nbd/mover/rows/rows.ts';
 import { digestOf } from '../crypto/key-ring.ts';
 import { type ChainDocument, MIRROR_FORMAT, type PointManifest } from '../documents.ts';
 import { layout } from '../layout.ts';

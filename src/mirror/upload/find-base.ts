@@ -1,5 +1,5 @@
 import { hasCode } from '../../base/sendense-error.ts';
-import type { MirrorIndex } from '../../catalog/mirror-index.ts';
+import type { MirrorIndex } from '../../catalog/mirrors/mirror-index.ts';
 import { type ChainDocument, chainDocument } from '../documents.ts';
 import { layout } from '../layout.ts';
 import type { Mirror } from '../mirror.ts';

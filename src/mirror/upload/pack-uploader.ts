@@ -1,6 +1,6 @@
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { MirrorIndex, NewBlock } from '../../catalog/mirror-index.ts';
-import { BLOCK_BYTES } from '../../nbd/mover/rows.ts';
+import type { MirrorIndex, NewBlock } from '../../catalog/mirrors/mirror-index.ts';
+import { BLOCK_BYTES } from '../../nbd/mover/rows/rows.ts';
 import { layout } from '../layout.ts';
 import type { Mirror } from '../mirror.ts';
 import { PACK_BUFFER_BYTES, PackWriter, type Squeezed, squeeze } from '../packs/pack-writer.ts';

@@ -1,7 +1,7 @@
 import { blake3 } from '@napi-rs/blake-hash';
 import pLimit from 'p-limit';
 import { SendenseError } from '../../base/sendense-error.ts';
-import { readRows } from '../../nbd/mover/rows.ts';
+import { readRows } from '../../nbd/mover/rows/rows.ts';
 import { mergeRows, type VisiblePart } from '../../repository/verify/visible-rows.ts';
 import { layout } from '../layout.ts';
 import type { Mirror } from '../mirror.ts';

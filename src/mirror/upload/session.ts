@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { hasCode } from '../../base/sendense-error.ts';
-import type { MirrorIndex } from '../../catalog/mirror-index.ts';
+import type { MirrorIndex } from '../../catalog/mirrors/mirror-index.ts';
 import { MIRROR_FORMAT, type SessionDocument, sessionDocument } from '../documents.ts';
 import { layout, packIdIn } from '../layout.ts';
 import type { Mirror, MirrorWriter } from '../mirror.ts';

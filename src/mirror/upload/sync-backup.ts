@@ -1,5 +1,5 @@
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { MirrorIndex } from '../../catalog/mirror-index.ts';
+import type { MirrorIndex } from '../../catalog/mirrors/mirror-index.ts';
 import { readCondemned } from '../collect/condemned.ts';
 import { layout, packIdIn } from '../layout.ts';
 import { confirmOwner } from '../owner.ts';

@@ -1,4 +1,4 @@
-import type { MirrorIndex } from '../../catalog/mirror-index.ts';
+import type { MirrorIndex } from '../../catalog/mirrors/mirror-index.ts';
 import type { ChainDocument } from '../documents.ts';
 import type { Mirror, MirrorWriter } from '../mirror.ts';
 import type { ObjectRetention } from '../store/object-store.ts';

@@ -1,6 +1,6 @@
 import { blake3 } from '@napi-rs/blake-hash';
 import { SendenseError } from '../../base/sendense-error.ts';
-import { readRows } from '../../nbd/mover/rows.ts';
+import { readRows } from '../../nbd/mover/rows/rows.ts';
 import { mergeRows, type VisiblePart } from '../../repository/verify/visible-rows.ts';
 import type { Mirror } from '../mirror.ts';
 import { RowsEncoder } from '../points/block-rows.ts';

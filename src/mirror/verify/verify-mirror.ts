@@ -1,6 +1,6 @@
 import { blake3 } from '@napi-rs/blake-hash';
 import { hasCode, messageOf, SendenseError, toSendenseError } from '../../base/sendense-error.ts';
-import type { MirrorIndex } from '../../catalog/mirror-index.ts';
+import type { MirrorIndex } from '../../catalog/mirrors/mirror-index.ts';
 import type { ChainDocument } from '../documents.ts';
 import { layout, packIdIn } from '../layout.ts';
 import type { Mirror } from '../mirror.ts';

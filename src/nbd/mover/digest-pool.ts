@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { BLOCK_BYTES } from './rows.ts';
+import { BLOCK_BYTES } from './rows/rows.ts';
 
 /** Work on one slot: read it from a file when `fd` is given, then look at its content. */
 export interface DigestTask {

@@ -1,9 +1,9 @@
 import { readSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { blake3 } from '@napi-rs/blake-hash';
-import { allSteps, differenceMask, STEP_BYTES, zeroMask } from './block-masks.ts';
 import type { DigestReply, DigestTask } from './digest-pool.ts';
-import { BLOCK_BYTES } from './rows.ts';
+import { allSteps, differenceMask, STEP_BYTES, zeroMask } from './plan/block-masks.ts';
+import { BLOCK_BYTES } from './rows/rows.ts';
 
 // Reading and hashing in one place keeps the block in the core's cache and off the main thread.
 const { slots } = workerData as { slots: SharedArrayBuffer };

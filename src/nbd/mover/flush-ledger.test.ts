@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
-import type { WorkItem } from './block-plan.ts';
 import { FlushLedger } from './flush-ledger.ts';
-import type { Row, RowSink } from './rows.ts';
+import type { WorkItem } from './plan/block-plan.ts';
+import type { Row, RowSink } from './rows/rows.ts';
 
 async function* plan(): AsyncGenerator<WorkItem> {
   yield { kind: 'copy', offset: 0, length: 10 };

@@ -1,5 +1,5 @@
-import type { WorkItem } from './block-plan.ts';
-import type { Row, RowSink } from './rows.ts';
+import type { WorkItem } from './plan/block-plan.ts';
+import type { Row, RowSink } from './rows/rows.ts';
 
 interface Entry {
   readonly item: WorkItem;

@@ -3,13 +3,13 @@ import { hasCode, messageOf, SendenseError } from '../../base/sendense-error.ts'
 import { NbdConnection, type NbdEndpoint } from '../client/nbd-connection.ts';
 import { NbdConnectionLost, NbdReplyError } from '../client/protocol.ts';
 import type { TransferTuning } from '../exports/export-backend.ts';
-import { allSteps, runsOf } from './block-masks.ts';
-import { type ParentView, planBlocks, type WorkItem } from './block-plan.ts';
-import type { BlockReader } from './block-reader.ts';
 import { planChanges } from './changes/plan-changes.ts';
 import type { BlockContent, DigestPool } from './digest-pool.ts';
 import { FlushLedger, type Resume, type TakenItem } from './flush-ledger.ts';
-import { BLOCK_BYTES, type Row, type RowSink } from './rows.ts';
+import { allSteps, runsOf } from './plan/block-masks.ts';
+import { type ParentView, planBlocks, type WorkItem } from './plan/block-plan.ts';
+import type { BlockReader } from './read/block-reader.ts';
+import { BLOCK_BYTES, type Row, type RowSink } from './rows/rows.ts';
 import type { Throttle } from './throttle.ts';
 import type { WrittenMap } from './written-map.ts';
 

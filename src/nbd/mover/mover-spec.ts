@@ -3,8 +3,8 @@ import type { NbdEndpoint } from '../client/nbd-connection.ts';
 import type { TransferTuning } from '../exports/export-backend.ts';
 import type { Resume } from './flush-ledger.ts';
 import type { MoveProgress } from './move-disk.ts';
-import type { RowBatch } from './row-batches.ts';
-import type { SourceSpec } from './source-spec.ts';
+import type { SourceSpec } from './read/source-spec.ts';
+import type { RowBatch } from './rows/row-batches.ts';
 
 /** The job of a mover process: one line of JSON on its stdin. */
 export interface MoverSpec {

@@ -4,7 +4,7 @@ import { isErrorCode, messageOf, SendenseError } from '../../base/sendense-error
 import type { PatchSpec } from '../patch/patch-spec.ts';
 import type { MoveProgress } from './move-disk.ts';
 import type { MoverMessage, MoverOrder, MoverSpec } from './mover-spec.ts';
-import type { RowBatch } from './row-batches.ts';
+import type { RowBatch } from './rows/row-batches.ts';
 
 interface MoverRun {
   /** The program `sendense-mover`. */

@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { STEP_BYTES } from './block-masks.ts';
+import { STEP_BYTES } from './plan/block-masks.ts';
 
 /**
  * One bit for each 64 KiB of the disk that got data. The seal compares it with the layer's own allocation, an

@@ -2,11 +2,11 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
 import { NbdConnection } from '../client/nbd-connection.ts';
 import { NbdConnectionLost, NbdReplyError } from '../client/protocol.ts';
-import { runsOf } from '../mover/block-masks.ts';
 import { type BlockContent, DigestPool, SlotReadError } from '../mover/digest-pool.ts';
 import type { MoveProgress } from '../mover/move-disk.ts';
-import { type KnownContent, ParentRows } from '../mover/parent-rows.ts';
-import { BLOCK_BYTES } from '../mover/rows.ts';
+import { runsOf } from '../mover/plan/block-masks.ts';
+import { type KnownContent, ParentRows } from '../mover/rows/parent-rows.ts';
+import { BLOCK_BYTES } from '../mover/rows/rows.ts';
 import type { PatchSpec } from './patch-spec.ts';
 
 /** Blocks looked at at the same time: two workers digest, the others wait for a disk or a socket. */

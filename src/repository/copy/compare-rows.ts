@@ -1,6 +1,6 @@
 import { blake3 } from '@napi-rs/blake-hash';
 import type { NbdConnection } from '../../nbd/client/nbd-connection.ts';
-import { BLOCK_BYTES, type Row, readRows } from '../../nbd/mover/rows.ts';
+import { BLOCK_BYTES, type Row, readRows } from '../../nbd/mover/rows/rows.ts';
 
 /** Requests under way at once: hides the latency of the first, and is little memory. */
 const DEPTH = 4;

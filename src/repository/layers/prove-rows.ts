@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises';
 import type { Logger } from '../../base/logger.ts';
-import { type Row, readRows } from '../../nbd/mover/rows.ts';
+import { type Row, readRows } from '../../nbd/mover/rows/rows.ts';
 import { loneLayer } from '../../qemu/block-graph.ts';
 import { CLUSTER_BYTES, mapImage } from '../../qemu/qemu-img.ts';
 import { compareRows } from '../copy/compare-rows.ts';

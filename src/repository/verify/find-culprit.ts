@@ -1,6 +1,6 @@
 import { NbdReplyError } from '../../nbd/client/protocol.ts';
 import type { DigestPool } from '../../nbd/mover/digest-pool.ts';
-import { BLOCK_BYTES, type Row, readRows } from '../../nbd/mover/rows.ts';
+import { BLOCK_BYTES, type Row, readRows } from '../../nbd/mover/rows/rows.ts';
 import type { ChainLayer } from '../layers/layer-chain.ts';
 import type { ChainView } from './chain-views.ts';
 import type { BadPlace } from './inspect-view.ts';

@@ -1,7 +1,7 @@
 import { SendenseError } from '../../base/sendense-error.ts';
 import { NbdReplyError } from '../../nbd/client/protocol.ts';
 import type { DigestPool } from '../../nbd/mover/digest-pool.ts';
-import { BLOCK_BYTES } from '../../nbd/mover/rows.ts';
+import { BLOCK_BYTES } from '../../nbd/mover/rows/rows.ts';
 import { WrittenMap } from '../../nbd/mover/written-map.ts';
 import { loneLayer } from '../../qemu/block-graph.ts';
 import { mapImage } from '../../qemu/qemu-img.ts';

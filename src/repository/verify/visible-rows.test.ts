@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { Row } from '../../nbd/mover/rows.ts';
+import type { Row } from '../../nbd/mover/rows/rows.ts';
 import { mergeRows, type VisiblePart } from './visible-rows.ts';
 
 async function* of(rows: readonly Row[]): AsyncGenerator<Row> {

@@ -1,5 +1,5 @@
-import { RowCursor } from '../../nbd/mover/parent-rows.ts';
-import { type Row, readRows } from '../../nbd/mover/rows.ts';
+import { RowCursor } from '../../nbd/mover/rows/parent-rows.ts';
+import { type Row, readRows } from '../../nbd/mover/rows/rows.ts';
 
 /** A range in which one row says what the guest sees, because no newer layer has a row there. */
 export interface VisiblePart {

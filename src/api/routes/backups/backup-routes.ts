@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { SendenseError } from '../../../base/sendense-error.ts';
-import { chainMembers } from '../../../catalog/record-backup.ts';
+import { chainMembers } from '../../../catalog/points/record-backup.ts';
 import { type StartBackupDeps, startBackup } from '../../../jobs/backup/start-backup.ts';
 import { type DeleteDeps, deleteBackup, planDelete } from '../../../jobs/chains/delete-backup.ts';
 import { findBackup, findVm } from '../../../jobs/find-backup.ts';

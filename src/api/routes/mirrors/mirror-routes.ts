@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { defaultMirrorSettings, type MirrorRecord } from '../../../catalog/mirrors.ts';
+import { defaultMirrorSettings, type MirrorRecord } from '../../../catalog/mirrors/mirrors.ts';
 import { changeMirror, type MirrorChange } from '../../../jobs/mirror/change-mirror.ts';
 import { findRecord, type MirrorDeps, placeLabel } from '../../../jobs/mirror/mirror-deps.ts';
 import { addKey, listKeys, removeKey } from '../../../jobs/mirror/mirror-keys.ts';

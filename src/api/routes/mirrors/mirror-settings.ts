@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { MirrorSettings } from '../../../catalog/mirrors.ts';
+import type { MirrorSettings } from '../../../catalog/mirrors/mirrors.ts';
 import { retentionRules } from '../../../policy/retention/retention-rules.ts';
 import { vmName } from '../../schemas.ts';
 

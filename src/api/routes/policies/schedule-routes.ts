@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { PolicyRun, RunTask, TaskCounts } from '../../../catalog/policy-runs.ts';
+import type { PolicyRun, RunTask, TaskCounts } from '../../../catalog/policies/policy-runs.ts';
 import { findRun, type PolicyDeps, runPolicyNow } from '../../../jobs/policies/manage-policies.ts';
 import { nextRuns } from '../../../jobs/policies/preview-policy.ts';
 import { policyKinds } from '../../../policy/definition/policy.ts';

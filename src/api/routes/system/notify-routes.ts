@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { NotifyTarget, SmtpPlace, WebhookPlace } from '../../../catalog/notifications.ts';
+import type { NotifyTarget, SmtpPlace, WebhookPlace } from '../../../catalog/events/notifications.ts';
 import { addTarget, findTarget, removeTarget } from '../../../jobs/notify/manage-targets.ts';
 import type { Notifier, NotifierDeps } from '../../../jobs/notify/notifier.ts';
 import { defineRoute, type Route } from '../../route.ts';

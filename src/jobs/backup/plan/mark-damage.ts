@@ -1,7 +1,7 @@
 import type { Clock } from '../../../base/clock.ts';
 import { errnoOf, hasCode, SendenseError } from '../../../base/sendense-error.ts';
 import type { Catalog } from '../../../catalog/catalog.ts';
-import { chainMembers } from '../../../catalog/record-backup.ts';
+import { chainMembers } from '../../../catalog/points/record-backup.ts';
 import type { Vm } from '../../../catalog/vms.ts';
 import { membersOnLayer } from '../../../repository/layers/chains.ts';
 import { writeSidecar } from '../../../repository/layers/seal-layer.ts';

@@ -6,7 +6,7 @@ import {
   type MirrorPoint,
   type MirrorRecord,
   type MirrorSettings,
-} from '../../../catalog/mirrors.ts';
+} from '../../../catalog/mirrors/mirrors.ts';
 import { planUpkeep } from './plan-upkeep.ts';
 
 const DAY_MS = 24 * 3600 * 1000;

@@ -1,4 +1,4 @@
-import type { MirrorRecord } from '../../../catalog/mirrors.ts';
+import type { MirrorRecord } from '../../../catalog/mirrors/mirrors.ts';
 import type { MirrorDeps } from '../mirror-deps.ts';
 import { mirrorRules } from '../mirror-rules.ts';
 import { type MirrorPruneLine, planMirrorPrune } from '../plan-mirror-prune.ts';

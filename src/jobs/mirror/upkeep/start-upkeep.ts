@@ -1,5 +1,5 @@
 import type { Job } from '../../../catalog/jobs.ts';
-import type { MirrorRecord } from '../../../catalog/mirrors.ts';
+import type { MirrorRecord } from '../../../catalog/mirrors/mirrors.ts';
 import type { CollectReport } from '../../../mirror/program/mirror-task.ts';
 import { runTask } from '../../../mirror/program/run-task.ts';
 import type { JobContext } from '../../job-engine.ts';

@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest';
-import type { ParentView, WorkItem } from '../block-plan.ts';
-import type { SourceExtent } from '../block-reader.ts';
-import type { ParentRows } from '../parent-rows.ts';
-import { BLOCK_BYTES as B, type Row } from '../rows.ts';
+import type { ParentView, WorkItem } from '../plan/block-plan.ts';
+import type { SourceExtent } from '../read/block-reader.ts';
+import type { ParentRows } from '../rows/parent-rows.ts';
+import { BLOCK_BYTES as B, type Row } from '../rows/rows.ts';
 import { planChanges } from './plan-changes.ts';
 
 const S = 64 * 1024;

@@ -1,8 +1,8 @@
 import { SendenseError } from '../../../base/sendense-error.ts';
-import { STEP_BYTES } from '../block-masks.ts';
-import { type ParentView, planBlocks, type WorkItem } from '../block-plan.ts';
-import type { SourceExtent } from '../block-reader.ts';
-import { BLOCK_BYTES } from '../rows.ts';
+import { STEP_BYTES } from '../plan/block-masks.ts';
+import { type ParentView, planBlocks, type WorkItem } from '../plan/block-plan.ts';
+import type { SourceExtent } from '../read/block-reader.ts';
+import { BLOCK_BYTES } from '../rows/rows.ts';
 
 type State = 'same' | 'zero' | 'data';
 
