@@ -46,7 +46,6 @@ function mover(source: string, sizeBytes: number, socketPath: string): Sample {
     target: { socketPath, exportName: 'n' },
     tuning: { connections: 3, inFlight: 2, canWriteZeroes: true },
     parent: null,
-    rowFile: at('rows'),
     writtenFile: at('written'),
   };
   writeFileSync(at('spec'), `${JSON.stringify(spec)}\n`);
@@ -57,7 +56,7 @@ function mover(source: string, sizeBytes: number, socketPath: string): Sample {
       '-c',
       `exec 3< <(cat ${at('spec')}; exec sleep 100); sp=$!; /usr/bin/time -q -f '%e %U %S %M' node_modules/node/bin/node --max-old-space-size=96 --max-semi-space-size=2 dist/main/sendense-mover.js <&3; rc=$?; kill $sp; exit $rc`,
     ],
-    { encoding: 'utf8' },
+    { encoding: 'utf8', maxBuffer: 256 * MIB },
   );
   if (!result.stdout.includes('"type":"done"')) throw new Error(`mover: ${result.stdout} ${result.stderr}`);
   const [seconds = 0, user = 0, system = 0, peak = 0] = (result.stderr.trim().split('\n').at(-1) ?? '')

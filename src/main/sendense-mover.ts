@@ -6,12 +6,12 @@
 import { createInterface } from 'node:readline';
 import { toSendenseError } from '../base/sendense-error.ts';
 import { DigestPool } from '../nbd/mover/digest-pool.ts';
-import { type MoveProgress, moveDisk, SAFE_EVERY_MS, slotsFor } from '../nbd/mover/move-disk.ts';
+import type { MoveProgress } from '../nbd/mover/move-deps.ts';
+import { moveDisk, slotsFor } from '../nbd/mover/move-disk.ts';
 import type { MoverMessage, MoverOrder, MoverSpec } from '../nbd/mover/mover-spec.ts';
 import { openReader } from '../nbd/mover/read/open-reader.ts';
 import { ParentRows } from '../nbd/mover/rows/parent-rows.ts';
 import { type RowBatch, RowBatches } from '../nbd/mover/rows/row-batches.ts';
-import { RowWriter } from '../nbd/mover/rows/rows.ts';
 import { Throttle } from '../nbd/mover/throttle.ts';
 import { WrittenMap } from '../nbd/mover/written-map.ts';
 import { patchDisk } from '../nbd/patch/patch-disk.ts';
@@ -42,29 +42,21 @@ async function move(
   await using parentRows = new ParentRows(spec.parent?.rowFiles ?? []);
   const resume = spec.resume ?? { from: 0, replayUntil: 0 };
   progress.processedBytes = resume.from;
-  const file = spec.rowFile === null ? null : new RowWriter(spec.rowFile);
   const written = new WrittenMap(source.sizeBytes);
-  try {
-    await moveDisk({
-      source,
-      target: spec.target,
-      tuning: spec.tuning,
-      parent: spec.parent === null ? null : { rows: parentRows, sizeBytes: spec.parent.sizeBytes },
-      parentLayers: spec.parent?.layers ?? [],
-      pool,
-      rows: file ?? new RowBatches(resume.from, sayRows),
-      written,
-      resume,
-      throttle,
-      flushEveryMs: file === null ? SAFE_EVERY_MS : null,
-      progress,
-      signal,
-    });
-    await file?.close();
-  } catch (error) {
-    await file?.abandon();
-    throw error;
-  }
+  await moveDisk({
+    source,
+    target: spec.target,
+    tuning: spec.tuning,
+    parent: spec.parent === null ? null : { rows: parentRows, sizeBytes: spec.parent.sizeBytes },
+    parentLayers: spec.parent?.layers ?? [],
+    pool,
+    rows: new RowBatches(resume.from, sayRows),
+    written,
+    resume,
+    throttle,
+    progress,
+    signal,
+  });
   if (spec.writtenFile !== null) await written.save(spec.writtenFile);
 }
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { NbdEndpoint, NbdTls } from '../../nbd/client/endpoint.ts';
-import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
+import type { MoveProgress } from '../../nbd/mover/move-deps.ts';
 import type { RowBatch } from '../../nbd/mover/rows/row-batches.ts';
 import { runMover } from '../../nbd/mover/run-mover.ts';
 import type { Ask } from '../protocol/calls.ts';
@@ -50,7 +50,6 @@ export async function runTransfer(
         target,
         tuning: order.tuning,
         parent: order.parent === null ? null : { ...order.parent, rowFiles },
-        rowFile: null,
         writtenFile: null,
         resume: order.resume,
       },

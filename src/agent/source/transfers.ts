@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Logger } from '../../base/logger.ts';
 import { type SendenseError, toSendenseError } from '../../base/sendense-error.ts';
-import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
+import type { MoveProgress } from '../../nbd/mover/move-deps.ts';
 import type { RowBatch } from '../../nbd/mover/rows/row-batches.ts';
 import type { Ask } from '../protocol/calls.ts';
 import { type FromAgent, packError, packRow, type Welcome } from '../protocol/messages.ts';

@@ -1,5 +1,5 @@
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
+import type { MoveProgress } from '../../nbd/mover/move-deps.ts';
 import type { RowJournal } from '../../nbd/mover/rows/row-journal.ts';
 import type { Row } from '../../nbd/mover/rows/rows.ts';
 import {

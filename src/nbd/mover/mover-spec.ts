@@ -2,7 +2,7 @@ import type { ErrorFields } from '../../base/sendense-error.ts';
 import type { NbdEndpoint } from '../client/nbd-connection.ts';
 import type { TransferTuning } from '../exports/export-backend.ts';
 import type { Resume } from './flush-ledger.ts';
-import type { MoveProgress } from './move-disk.ts';
+import type { MoveProgress } from './move-deps.ts';
 import type { SourceSpec } from './read/source-spec.ts';
 import type { RowBatch } from './rows/row-batches.ts';
 
@@ -17,8 +17,6 @@ export interface MoverSpec {
     readonly layers: readonly string[];
     readonly sizeBytes: number;
   } | null;
-  /** Where the rows go; null: they are told in messages. */
-  readonly rowFile: string | null;
   /** Where the map of written steps goes; null: nobody wants it. */
   readonly writtenFile: string | null;
   /** Absent: from the beginning. */

@@ -2,7 +2,7 @@ import { createInterface } from 'node:readline';
 import { runPiped } from '../../base/process.ts';
 import { isErrorCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
 import type { PatchSpec } from '../patch/patch-spec.ts';
-import type { MoveProgress } from './move-disk.ts';
+import type { MoveProgress } from './move-deps.ts';
 import type { MoverMessage, MoverOrder, MoverSpec } from './mover-spec.ts';
 import type { RowBatch } from './rows/row-batches.ts';
 
@@ -11,7 +11,7 @@ interface MoverRun {
   readonly moverFile: string;
   readonly spec: MoverSpec | PatchSpec;
   readonly onProgress: (progress: MoveProgress) => void;
-  /** For a job without a row file: takes the rows, and makes the mover wait as long as it likes. What it throws ends the transfer. */
+  /** Takes the rows of what is flushed, and makes the mover wait as long as it likes. What it throws ends the transfer. */
   readonly onRows?: (batch: RowBatch) => Promise<void>;
   /** Called with what sets the limit of the transfer, bytes per second, 0: none. */
   readonly onLimiter?: (setLimit: (bytesPerSecond: number) => void) => void;

@@ -3,7 +3,7 @@ import { messageOf, SendenseError } from '../../base/sendense-error.ts';
 import { NbdConnection } from '../client/nbd-connection.ts';
 import { NbdConnectionLost, NbdReplyError } from '../client/protocol.ts';
 import { type BlockContent, DigestPool, SlotReadError } from '../mover/digest-pool.ts';
-import type { MoveProgress } from '../mover/move-disk.ts';
+import type { MoveProgress } from '../mover/move-deps.ts';
 import { runsOf } from '../mover/plan/block-masks.ts';
 import { type KnownContent, ParentRows } from '../mover/rows/parent-rows.ts';
 import { BLOCK_BYTES } from '../mover/rows/rows.ts';

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SendenseError } from '../../base/sendense-error.ts';
-import type { MoveProgress } from '../../nbd/mover/move-disk.ts';
+import type { MoveProgress } from '../../nbd/mover/move-deps.ts';
 import { runMover } from '../../nbd/mover/run-mover.ts';
 import { readOnlyChain } from '../../qemu/block-graph.ts';
 import { StorageDaemon } from '../../qemu/storage-daemon.ts';

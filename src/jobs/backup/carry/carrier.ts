@@ -1,5 +1,5 @@
 import type { MachineRef, ReadableDisk, SnapshotDisk } from '../../../capture/source.ts';
-import type { MoveProgress } from '../../../nbd/mover/move-disk.ts';
+import type { MoveProgress } from '../../../nbd/mover/move-deps.ts';
 import type { LayerFiles } from '../../../repository/layout.ts';
 import type { JobContext } from '../../job-engine.ts';
 import type { DiskPlan } from '../plan/plan-disk.ts';

@@ -79,7 +79,6 @@ async function throughExport(
                 layers: parents.map((parent) => parent.layer),
                 sizeBytes: parents[0].sidecar.virtual_size_bytes,
               },
-        rowFile: null,
         writtenFile: files.written,
         resume,
       },

@@ -1,6 +1,6 @@
 import { SendenseError, toSendenseError } from '../../../base/sendense-error.ts';
 import type { MachineRef, ReadableDisk, SnapshotDisk } from '../../../capture/source.ts';
-import type { MoveProgress } from '../../../nbd/mover/move-disk.ts';
+import type { MoveProgress } from '../../../nbd/mover/move-deps.ts';
 import { createLayer } from '../../../qemu/qemu-img.ts';
 import { claimLayer } from '../../../repository/layers/claim-layer.ts';
 import { discardLayer } from '../../../repository/layers/seal-layer.ts';

@@ -1,5 +1,5 @@
 import type { JobProgress } from '../../../catalog/jobs.ts';
-import type { MoveProgress } from '../../../nbd/mover/move-disk.ts';
+import type { MoveProgress } from '../../../nbd/mover/move-deps.ts';
 
 /** Adds up the disks of one machine into one progress with rate and time left. */
 export class TransferProgress {

@@ -30,7 +30,7 @@ const footer = '\n]}\n';
  * Writes a row file: one JSON document under zstd, a row on each line so that it can be read as a stream.
  * Rows come in ascending order; neighbouring zero rows become one.
  */
-export class RowWriter implements RowSink {
+export class RowWriter {
   readonly #path: string;
   readonly #compress = createZstdCompress();
   readonly #done: Promise<void>;
@@ -53,9 +53,6 @@ export class RowWriter implements RowSink {
     this.#held = row;
     if (held) await this.#put(held);
   }
-
-  /** Rows are written as they come; nothing is to be done at a stretch's end. */
-  async reached(): Promise<void> {}
 
   /** Ends the file and makes it durable. */
   async close(): Promise<void> {
