@@ -68,7 +68,8 @@ interface EngineDeps {
   readonly events: EventLog;
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly maxConcurrent: number;
+  /** Asked again when the settings have changed. */
+  readonly maxConcurrent: () => number;
   /** Sees every step as it is journaled; lets a test stop the daemon exactly there. */
   readonly onStep?: (step: string) => void;
 }
@@ -99,12 +100,17 @@ export class JobEngine {
 
   constructor(deps: EngineDeps) {
     this.#deps = deps;
-    this.#limit = pLimit(deps.maxConcurrent);
+    this.#limit = pLimit(deps.maxConcurrent());
     this.changes.setMaxListeners(0);
   }
 
   newId(): string {
     return newJobId(this.#deps.clock.now());
+  }
+
+  /** Work that waits begins now where there is more room; what runs is never stopped for less. */
+  settingsChanged(): void {
+    this.#limit.concurrency = this.#deps.maxConcurrent();
   }
 
   /** True when no job runs or waits. */

@@ -90,6 +90,7 @@ async function main(): Promise<void> {
       if (isStopping) return;
       await manager.tell('RELOADING=1');
       const waiting = await reloadConfig(configInputs, loaded, logger);
+      if (waiting !== null) appliance.settingsChanged();
       const status =
         waiting === null
           ? 'The settings are not valid; those of before are in use.'

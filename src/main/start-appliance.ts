@@ -58,8 +58,15 @@ interface ApplianceDeps {
   readonly onStep?: (step: string) => void;
 }
 
-/** Wires the rooms together and serves. The home must be locked. @returns stops everything, in order */
-export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () => Promise<void> }> {
+export interface Appliance {
+  /** Stops everything, in order. */
+  readonly stop: () => Promise<void>;
+  /** To be called when values in the settings it was started with have become others (`reloadConfig`). */
+  readonly settingsChanged: () => void;
+}
+
+/** Wires the rooms together and serves. The home must be locked. */
+export async function startAppliance(deps: ApplianceDeps): Promise<Appliance> {
   const { paths, loaded, logger } = deps;
   const { config } = loaded;
   const clock = deps.clock ?? systemClock;
@@ -113,7 +120,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     events: catalog.events,
     clock,
     logger,
-    maxConcurrent: config.jobs.max_concurrent,
+    maxConcurrent: () => config.jobs.max_concurrent,
     ...(deps.onStep ? { onStep: deps.onStep } : {}),
   });
   const { mounts, mountLocks, downloads } = wireMounts({
@@ -163,7 +170,9 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     clock,
     ...capture,
     toolVersions,
-    maxDepth: hardDepth(config),
+    get maxDepth() {
+      return hardDepth(config);
+    },
     hookTimeoutMs: config.jobs.hook_timeout_s * 1000,
     reserveBytes: config.repository.reserve_bytes,
   };
@@ -193,7 +202,9 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     stateFolder: join(paths.stateFolder, 'restores'),
     runFolder: paths.runFolder,
     moverFile: deps.moverFile,
-    segmentBytes: config.restore.segment_mib * 1024 ** 2,
+    get segmentBytes() {
+      return config.restore.segment_mib * 1024 ** 2;
+    },
   };
   const restore = { catalog, repositories, locks, engine, mirrors, ownFolders, restoreTools };
   const startBackups = { backup, engine, locks, repositories, chainsChanged, backupMade };
@@ -304,6 +315,11 @@ export async function startAppliance(deps: ApplianceDeps): Promise<{ stop: () =>
     await rm(paths.socketFile, { force: true });
     await rm(join(paths.runFolder, 'sendensed.pid'), { force: true });
   };
+  const settingsChanged = () => {
+    engine.settingsChanged();
+    scrub.settingsChanged();
+    void keeper.lookAtAll();
+  };
   started.move();
-  return { stop };
+  return { stop, settingsChanged };
 }

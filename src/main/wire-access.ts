@@ -28,7 +28,9 @@ export function wireAccess({ catalog, clock, config, labelsOf }: AccessWiring) {
   const open = new OpenRequests();
   const gate = new Gate({
     ...{ tokens, clock, open, labelsOf, limit: new FailureLimit(), usersOf: peerUsers },
-    restoreFolders: config.api.restore_folders,
+    get restoreFolders() {
+      return config.api.restore_folders;
+    },
     onRefused: (from, tokenId) => {
       const name = tokenId === null ? null : (tokens.byId(tokenId)?.name ?? null);
       events.add({

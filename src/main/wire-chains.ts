@@ -11,7 +11,7 @@ import { ChainKeeper } from '../jobs/chains/chain-keeper.ts';
 import type { JobEngine } from '../jobs/job-engine.ts';
 import type { Repositories } from '../jobs/repository/repositories.ts';
 import type { ResourceLocks } from '../jobs/resource-locks.ts';
-import { retentionRules } from '../policy/retention/retention-rules.ts';
+import { type RetentionRules, retentionRules } from '../policy/retention/retention-rules.ts';
 import type { CarryOutDeps } from '../repository/merge/carry-out-merge.ts';
 
 const MIB = 1024 * 1024;
@@ -47,8 +47,8 @@ export const settlingDeps = (
 
 /** Retention, merging and the keeper of short chains. */
 export function wireChains(wiring: ChainWiring): { keeper: ChainKeeper; routeDeps: ChainRouteDeps } {
+  defaultRulesOf(wiring.config); // not only when somebody prunes
   const { config, paths, catalog, clock, logger, locks, engine, repositories } = wiring;
-  const { max_depth, consolidate, consolidate_mib_per_s } = config.chain;
   const start = {
     catalog,
     clock,
@@ -59,8 +59,13 @@ export function wireChains(wiring: ChainWiring): { keeper: ChainKeeper; routeDep
     reserveBytes: config.repository.reserve_bytes,
   };
   const consolidation = {
-    maxDepth: max_depth,
-    rateBytes: consolidate_mib_per_s === 0 ? null : consolidate_mib_per_s * MIB,
+    get maxDepth() {
+      return config.chain.max_depth;
+    },
+    get rateBytes() {
+      const { consolidate_mib_per_s } = config.chain;
+      return consolidate_mib_per_s === 0 ? null : consolidate_mib_per_s * MIB;
+    },
     besideWhenHeld: false,
   };
   const keeper = new ChainKeeper({
@@ -69,7 +74,9 @@ export function wireChains(wiring: ChainWiring): { keeper: ChainKeeper; routeDep
     repositories,
     logger,
     options: consolidation,
-    isEnabled: consolidate,
+    get isEnabled() {
+      return config.chain.consolidate;
+    },
   });
   const chainsChanged = (contextId: string, repositoryId: string) => keeper.changed(contextId, repositoryId);
   return {
@@ -79,12 +86,18 @@ export function wireChains(wiring: ChainWiring): { keeper: ChainKeeper; routeDep
       repositories,
       consolidation,
       chainsChanged,
-      defaultRules: parseInput(retentionRules, config.retention, 'the section retention', (detail) => {
-        return new SendenseError('CONFIG_INVALID', { detail });
-      }),
+      get defaultRules() {
+        return defaultRulesOf(config);
+      },
     },
   };
 }
+
+/** @throws CONFIG_INVALID */
+export const defaultRulesOf = ({ retention }: Config): RetentionRules =>
+  parseInput(retentionRules, retention, 'the section retention', (detail) => {
+    return new SendenseError('CONFIG_INVALID', { detail });
+  });
 
 /**
  * Layers above which a backup goes full by itself. With shortening in the background that is a last resort, for when

@@ -42,7 +42,9 @@ export function wireLive({ catalog, clock, config, logger, paths }: LiveWiring) 
       logger,
       runFolder: socketsOf(paths),
       overlayFolder: overlaysOf(paths),
-      overlayLimitBytes: config.live.overlay_limit_bytes,
+      get overlayLimitBytes() {
+        return config.live.overlay_limit_bytes;
+      },
       onRestart: (id, outcome) =>
         say(
           'live.restarted',
@@ -52,7 +54,9 @@ export function wireLive({ catalog, clock, config, logger, paths }: LiveWiring) 
           `The storage daemon of ${id} died (${outcome}); it serves again.`,
         ),
     },
-    max: config.live.max,
+    get max() {
+      return config.live.max;
+    },
     onOpened: ({ live, backupId, writable }) => {
       const how = writable ? 'writable' : 'read-only';
       say('live.opened', 'info', backupId, live.liveId, `${backupId} is served ${how} as ${live.liveId}.`);

@@ -48,11 +48,19 @@ export function wireMounts({
       vmFolder,
       kvmFile: join(paths.runFolder, 'kvm.json'),
       hasPrivileges: mountd.hasPrivileges,
-      mode: config.mounts.mode,
-      overlayLimitBytes: config.mounts.overlay_limit_bytes,
+      get mode() {
+        return config.mounts.mode;
+      },
+      get overlayLimitBytes() {
+        return config.mounts.overlay_limit_bytes;
+      },
     },
-    max: config.mounts.max,
-    idleTimeoutMs: config.mounts.idle_timeout_s * 1000,
+    get max() {
+      return config.mounts.max;
+    },
+    get idleTimeoutMs() {
+      return config.mounts.idle_timeout_s * 1000;
+    },
     onOpened: ({ mountId, backupId, mount }) => {
       catalog.mounts.opened({ mountId, backupId, mountPath: mount.mountPath }, clock.now());
       say('mount.opened', backupId, mountId, `${backupId} is mounted as ${mountId}.`);
@@ -65,9 +73,15 @@ export function wireMounts({
     },
   });
   const downloads = new DownloadLimits({
-    max: config.mounts.max_downloads,
-    maxPerMount: config.mounts.max_downloads_per_mount,
-    mibPerSecond: config.mounts.download_mib_per_s,
+    get max() {
+      return config.mounts.max_downloads;
+    },
+    get maxPerMount() {
+      return config.mounts.max_downloads_per_mount;
+    },
+    get mibPerSecond() {
+      return config.mounts.download_mib_per_s;
+    },
   });
   return { mounts, mountLocks, downloads };
 }

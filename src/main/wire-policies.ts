@@ -32,9 +32,15 @@ export function wirePolicies({ paths, config, ...wiring }: PolicyWiring): {
     queue: new TaskQueue(),
     hookTimeoutMs: config.jobs.hook_timeout_s * 1000,
     limits: {
-      backups: config.jobs.max_concurrent,
-      perRepository: config.policies.max_per_repository,
-      perSource: config.policies.max_per_source,
+      get backups() {
+        return config.jobs.max_concurrent;
+      },
+      get perRepository() {
+        return config.policies.max_per_repository;
+      },
+      get perSource() {
+        return config.policies.max_per_source;
+      },
       bootTests: config.boot_test.max,
     },
   };

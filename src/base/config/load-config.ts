@@ -9,7 +9,7 @@ export type ConfigOrigin = 'default' | 'file' | 'environment' | 'flag';
 export interface LoadedConfig {
   readonly config: Config;
   /** For each setting, as in `exports.backend`, where its value comes from. */
-  readonly origins: ReadonlyMap<string, ConfigOrigin>;
+  readonly origins: Map<string, ConfigOrigin>;
 }
 
 interface ConfigInputs {

@@ -40,6 +40,7 @@ export class Scrub {
   readonly #deps: VerifyDeps;
   readonly #config: Config['verify'];
   readonly #stopping = new AbortController();
+  #wake = new AbortController();
   readonly #tally = new Tally();
   readonly #skipUntil = new Map<string, number>();
   #loop: Promise<void> = Promise.resolve();
@@ -52,7 +53,12 @@ export class Scrub {
   }
 
   start(): void {
-    if (this.#config.scrub_percent_per_day > 0) this.#loop = this.#run();
+    this.#loop = this.#run();
+  }
+
+  /** The next slice is due by the settings of now. */
+  settingsChanged(): void {
+    this.#wake.abort();
   }
 
   /** Ends what it does; nothing of it is lost but the layer under way. */
@@ -77,13 +83,21 @@ export class Scrub {
   }
 
   async #run(): Promise<void> {
-    const { signal } = this.#stopping;
-    const intervalMs = this.#config.scrub_interval_s * 1000;
-    const wait = (ms: number) => sleep(ms, undefined, { signal, ref: false }).catch(() => undefined);
-    await wait(Math.min(FIRST_SLICE_MS, intervalMs));
-    while (!signal.aborted) {
-      if (this.#deps.engine.isIdle) await this.#slice().catch((error: unknown) => this.#say(error, null));
-      await wait(intervalMs);
+    const { signal: stopping } = this.#stopping;
+    let mostMs = FIRST_SLICE_MS;
+    while (!stopping.aborted) {
+      const ms = Math.min(mostMs, this.#config.scrub_interval_s * 1000);
+      const signal = AbortSignal.any([stopping, this.#wake.signal]);
+      await sleep(ms, undefined, { signal, ref: false }).catch(() => undefined);
+      if (stopping.aborted) return;
+      if (this.#wake.signal.aborted) {
+        this.#wake = new AbortController();
+        mostMs = FIRST_SLICE_MS;
+        continue;
+      }
+      mostMs = Number.POSITIVE_INFINITY;
+      if (this.#config.scrub_percent_per_day > 0 && this.#deps.engine.isIdle)
+        await this.#slice().catch((error: unknown) => this.#say(error, null));
     }
   }
 
