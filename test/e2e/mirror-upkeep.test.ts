@@ -118,8 +118,10 @@ it('deletes by the rules of the mirror what the preview said, and collects what 
 
 it('renews locks of which half is over, on every object, as the server itself says', async () => {
   const ids = points('held').map(({ backup_id }) => backup_id);
-  // of nine days less than half are left now
+  // of nine days less than half are left now, but nobody said what may go one day
   appliance.json('mirror', 'set', 'held', '--lock', 'compliance:9');
+  expect(appliance.json<Preview>('policy', 'preview', 'p').mirrors[1]?.renewed).toBe(0);
+  appliance.json('mirror', 'set', 'held', '--keep-last', '9');
   expect(appliance.json<Preview>('policy', 'preview', 'p').mirrors[1]?.renewed).toBe(3);
   runMirrors();
   expect(resultOf(careOf('held')?.job_id)).toMatchObject({ renewed: 3, extended: expect.any(Number) });

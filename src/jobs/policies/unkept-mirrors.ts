@@ -1,5 +1,6 @@
 import type { MirrorRecord } from '../../catalog/mirrors/mirrors.ts';
 import type { Policy } from '../../policy/definition/policy.ts';
+import { hasRules } from '../mirror/mirror-rules.ts';
 
 /**
  * Mirrors with locks or rules of their own that are to be looked after and that no mirror run ever comes to: their locks
@@ -12,10 +13,9 @@ export function unkeptMirrors(mirrors: readonly MirrorRecord[], policies: readon
       .flatMap((one) => one.mirrors),
   );
   return mirrors
-    .filter(({ name, epoch, settings: { hasUpkeep, lock, retention } }) => {
-      // a time zone alone keeps everything
-      const hasRules = Object.keys(retention).some((rule) => rule !== 'time_zone');
-      return epoch !== null && hasUpkeep && (lock !== null || hasRules) && !kept.has(name);
+    .filter(({ name, epoch, settings }) => {
+      const isToBeKept = settings.hasUpkeep && (settings.lock !== null || hasRules(settings));
+      return epoch !== null && isToBeKept && !kept.has(name);
     })
     .map(({ name }) => name);
 }

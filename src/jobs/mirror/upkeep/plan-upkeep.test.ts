@@ -97,6 +97,15 @@ it('locks nothing again that no rule keeps, and deletes it when its lock is over
   expect(planUpkeep({ catalog, clock }, record).doomed).toEqual(['a-2025-12-30T00:00:00Z']);
 });
 
+it('renews compliance locks only where rules let restore points go', () => {
+  catalog.mirrors.replacePoints('off', [point('a', '2025-12-31T00:00:00Z', after(1))]);
+  const renewed = (settings: object) => planUpkeep({ catalog, clock }, mirror(settings)).renewed;
+  expect(renewed({ lock: { mode: 'compliance', days: 10 } })).toEqual([]);
+  expect(renewed({ lock: { mode: 'compliance', days: 10 }, retention: { time_zone: 'UTC' } })).toEqual([]);
+  expect(renewed({ lock: { mode: 'compliance', days: 10 }, retention: { keep_last: 1 } })).toHaveLength(1);
+  expect(renewed({ lock: { mode: 'governance', days: 10 } })).toHaveLength(1);
+});
+
 it('leaves all of a machine of which no good restore point would stay, and goes on with the others', () => {
   const record = mirror({ retention: { keep_within: '7d' } });
   catalog.mirrors.replacePoints('off', [

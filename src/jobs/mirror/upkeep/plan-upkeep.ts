@@ -1,6 +1,6 @@
 import type { MirrorRecord } from '../../../catalog/mirrors/mirrors.ts';
 import type { MirrorDeps } from '../mirror-deps.ts';
-import { mirrorRules } from '../mirror-rules.ts';
+import { hasRules, mirrorRules } from '../mirror-rules.ts';
 import { type MirrorPruneLine, planMirrorPrune } from '../plan-mirror-prune.ts';
 
 const HOUR_MS = 3600 * 1000;
@@ -36,9 +36,7 @@ export function planUpkeep(
   const doomed = lines
     .filter(({ action, backup }) => action === 'delete' && !spared.has(backup.vmName))
     .map(({ backup }) => backup.backupId);
-  const { lock } = record.settings;
-  const lockMs =
-    lock === null || record.capabilities?.['object_lock'] !== true ? 0 : lock.days * 24 * HOUR_MS;
+  const lockMs = lockTimeMs(record);
   const damaged = new Set(catalog.mirrorHealth.damaged(record.name));
   const renewed = lines
     .filter(({ isWanted, backup: { lockedUntil, disks, vmName } }) => {
@@ -55,4 +53,14 @@ export function planUpkeep(
     isCollectionDue:
       doomed.length > 0 || collectedAt === null || nowMs - Date.parse(collectedAt) >= COLLECT_EVERY_MS,
   };
+}
+
+/**
+ * For how long locks are renewed; 0: they are not. Nobody can take a compliance lock back: without rules that let restore
+ * points go, it would be renewed for ever on everything that was ever uploaded.
+ */
+function lockTimeMs({ settings, capabilities }: MirrorRecord): number {
+  const { lock } = settings;
+  if (lock === null || capabilities?.['object_lock'] !== true) return 0;
+  return lock.mode === 'compliance' && !hasRules(settings) ? 0 : lock.days * 24 * HOUR_MS;
 }
