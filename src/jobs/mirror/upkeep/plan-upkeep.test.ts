@@ -98,8 +98,10 @@ it('locks nothing again that no rule keeps, and deletes it when its lock is over
 });
 
 it('renews compliance locks only where rules let restore points go', () => {
+  const record = mirror({});
   catalog.mirrors.replacePoints('off', [point('a', '2025-12-31T00:00:00Z', after(1))]);
-  const renewed = (settings: object) => planUpkeep({ catalog, clock }, mirror(settings)).renewed;
+  const renewed = (settings: object) =>
+    planUpkeep({ catalog, clock }, { ...record, settings: { ...record.settings, ...settings } }).renewed;
   expect(renewed({ lock: { mode: 'compliance', days: 10 } })).toEqual([]);
   expect(renewed({ lock: { mode: 'compliance', days: 10 }, retention: { time_zone: 'UTC' } })).toEqual([]);
   expect(renewed({ lock: { mode: 'compliance', days: 10 }, retention: { keep_last: 1 } })).toHaveLength(1);
