@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ownerIdOf } from '../src/base/owned-processes.ts';
+import { ownerIdOf } from '../src/base/process/owned-processes.ts';
 import { TestAppliance } from '../test/support/appliance.ts';
 import { bytesOf, insideDisk, makePlainDisk, sh } from '../test/support/guest-disk.ts';
 import { ask } from '../test/support/in-process-rest.ts';

@@ -21,7 +21,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { systemClock } from '../src/base/clock.ts';
-import { homePaths } from '../src/base/home-paths.ts';
+import { homePaths } from '../src/base/home/home-paths.ts';
 import { createLogger } from '../src/base/logger.ts';
 import { createCatalog } from '../src/catalog/catalog.ts';
 import type { MirrorPoint, MirrorRecord } from '../src/catalog/mirrors/mirrors.ts';

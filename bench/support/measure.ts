@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
-import { ownerIdOf } from '../../src/base/owned-processes.ts';
+import { ownerIdOf } from '../../src/base/process/owned-processes.ts';
 import type { TestAppliance } from '../../test/support/appliance.ts';
 
 export const median = (values: readonly number[]): number =>

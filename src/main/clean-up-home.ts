@@ -1,17 +1,17 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { emptyDir } from 'fs-extra/esm';
-import type { HomePaths } from '../base/home-paths.ts';
+import type { HomePaths } from '../base/home/home-paths.ts';
 import type { Logger } from '../base/logger.ts';
-import { endOwnedProcesses } from '../base/owned-processes.ts';
+import { endOwnedProcesses } from '../base/process/owned-processes.ts';
 import { viewsFolder } from '../repository/verify/chain-views.ts';
 import { sweepMounts } from '../restore/mount/sweep-mounts.ts';
-import { clearAgentExports } from './wire-agents.ts';
-import { clearBootTests } from './wire-boot-tests.ts';
-import { clearLive } from './wire-live.ts';
-import { clearMirrors } from './wire-mirrors.ts';
-import { type Mountd, wireMountd } from './wire-mountd.ts';
-import { clearExports } from './wire-tools.ts';
+import { clearAgentExports } from './wiring/wire-agents.ts';
+import { clearBootTests } from './wiring/wire-boot-tests.ts';
+import { clearLive } from './wiring/wire-live.ts';
+import { clearMirrors } from './wiring/wire-mirrors.ts';
+import { type Mountd, wireMountd } from './wiring/wire-mountd.ts';
+import { clearExports } from './wiring/wire-tools.ts';
 
 interface CleanUp {
   readonly paths: HomePaths;

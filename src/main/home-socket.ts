@@ -1,8 +1,8 @@
 import { chmod, chown, rm } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { dirname, join } from 'node:path';
-import { type HomePaths, MAX_SOCKET_PATH_BYTES } from '../base/home-paths.ts';
-import { run } from '../base/process.ts';
+import { type HomePaths, MAX_SOCKET_PATH_BYTES } from '../base/home/home-paths.ts';
+import { run } from '../base/process/run.ts';
 import { SendenseError } from '../base/sendense-error.ts';
 
 /** The kernel cuts off longer names without a word. */

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { type LoadedConfig, loadConfig } from '../base/config/load-config.ts';
 import type { Logger } from '../base/logger.ts';
 import { messageOf } from '../base/sendense-error.ts';
-import { defaultRulesOf } from './wire-chains.ts';
+import { defaultRulesOf } from './wiring/wire-chains.ts';
 
 /**
  * What a running daemon takes over: these are read when they are used, or asked for by `settingsChanged`. What is under way

@@ -11,14 +11,14 @@ import type { Session } from '../agent/source/session.ts';
 import { Snapshots } from '../agent/source/snapshots.ts';
 import { Transfers } from '../agent/source/transfers.ts';
 import { configDefaults } from '../base/config/config-defaults.ts';
-import { lockFile } from '../base/file-lock.ts';
+import { lockFile } from '../base/home/file-lock.ts';
 import { createLogger } from '../base/logger.ts';
-import { endOwnedProcesses, markChildren, ownerIdOf } from '../base/owned-processes.ts';
+import { endOwnedProcesses, markChildren, ownerIdOf } from '../base/process/owned-processes.ts';
 import { hasCode, SendenseError } from '../base/sendense-error.ts';
 import { endSharedLogins } from '../capture/libvirt/host/ssh-master.ts';
 import { libvirtSource } from '../capture/libvirt/libvirt-source.ts';
 import { StorageDaemon } from '../qemu/storage-daemon.ts';
-import { wireSources } from './wire-sources.ts';
+import { wireSources } from './wiring/wire-sources.ts';
 
 interface AgentRun {
   readonly home: AgentHome;

@@ -2,7 +2,7 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
-import { homePaths } from '../base/home-paths.ts';
+import { homePaths } from '../base/home/home-paths.ts';
 import { createLogger } from '../base/logger.ts';
 import { toSendenseError } from '../base/sendense-error.ts';
 import { holdBase } from '../mountd/privileged/base-folder.ts';

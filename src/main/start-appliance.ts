@@ -1,46 +1,38 @@
-import { rm, writeFile } from 'node:fs/promises';
-import { createServer as createHttpServer } from 'node:http';
 import { join } from 'node:path';
 import type { Health } from '../api/routes/system/system-routes.ts';
 import { createServer } from '../api/server.ts';
-import { listenTls } from '../api/tls/listen-tls.ts';
+import type { TlsListener } from '../api/tls/listen-tls.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { LoadedConfig } from '../base/config/load-config.ts';
-import type { HomePaths } from '../base/home-paths.ts';
+import type { HomePaths } from '../base/home/home-paths.ts';
 import type { Logger } from '../base/logger.ts';
-import { messageOf } from '../base/sendense-error.ts';
 import { endSharedLogins } from '../capture/libvirt/host/ssh-master.ts';
 import { libvirtSource } from '../capture/libvirt/libvirt-source.ts';
 import { createCatalog } from '../catalog/catalog.ts';
 import { carryHere } from '../jobs/backup/carry/carry-here.ts';
-import { machineRef } from '../jobs/backup/plan/machine-ref.ts';
-import { resumeBackup } from '../jobs/backup/start-backup.ts';
 import { examine } from '../jobs/doctor/examine.ts';
 import { JobEngine } from '../jobs/job-engine.ts';
-import { giveUpBackup, type RecoverDeps, recoverJobs } from '../jobs/recover-jobs.ts';
-import { Repositories } from '../jobs/repository/repositories.ts';
 import { SpaceTracker } from '../jobs/repository/track-space.ts';
-import { clearLeftBehind } from '../jobs/repository/unpublished.ts';
 import { RepositoryWatch } from '../jobs/repository/watch-repositories.ts';
-import { ResourceLocks } from '../jobs/resource-locks.ts';
 import { Scrub } from '../jobs/verify/scrub.ts';
 import { probeToolVersions, versionText } from '../qemu/tool-versions.ts';
-import type { Repository } from '../repository/open-repository.ts';
 import { cleanUpHome } from './clean-up-home.ts';
-import { checkSocketLengths, listen } from './home-socket.ts';
-import { apiCredentials, wireAccess } from './wire-access.ts';
-import { wireAgents } from './wire-agents.ts';
-import { wireBootTests } from './wire-boot-tests.ts';
-import { hardDepth, settlingDeps, wireChains } from './wire-chains.ts';
-import { foldersOf, wireDoctor } from './wire-doctor.ts';
-import { wireLive } from './wire-live.ts';
-import { wireMirrors } from './wire-mirrors.ts';
-import { wireMounts } from './wire-mounts.ts';
-import { wireObservation } from './wire-observation.ts';
-import { wirePolicies } from './wire-policies.ts';
-import { wireRoutes } from './wire-routes.ts';
-import { libvirtSettings, wireSources } from './wire-sources.ts';
-import { wireTools } from './wire-tools.ts';
+import { checkSocketLengths } from './home-socket.ts';
+import { serveHome } from './serve-home.ts';
+import { apiCredentials, wireAccess } from './wiring/wire-access.ts';
+import { wireAgents } from './wiring/wire-agents.ts';
+import { wireBootTests } from './wiring/wire-boot-tests.ts';
+import { hardDepth, wireChains } from './wiring/wire-chains.ts';
+import { foldersOf, wireDoctor } from './wiring/wire-doctor.ts';
+import { wireLive } from './wiring/wire-live.ts';
+import { wireMirrors } from './wiring/wire-mirrors.ts';
+import { wireMounts } from './wiring/wire-mounts.ts';
+import { wireObservation } from './wiring/wire-observation.ts';
+import { wirePolicies } from './wiring/wire-policies.ts';
+import { wireRecovery } from './wiring/wire-recovery.ts';
+import { wireRoutes } from './wiring/wire-routes.ts';
+import { libvirtSettings, wireSources } from './wiring/wire-sources.ts';
+import { wireTools } from './wiring/wire-tools.ts';
 
 interface ApplianceDeps {
   readonly paths: HomePaths;
@@ -87,31 +79,13 @@ export async function startAppliance(deps: ApplianceDeps): Promise<Appliance> {
     qemu: versionText(tools.qemu),
     'nbd-server': versionText(tools.nbdServer),
   };
-  const locks = new ResourceLocks();
-  let backAgain = async (_repository: Repository) => {};
-  const repositories = new Repositories({
-    catalog,
-    clock,
-    locks,
-    home: paths.home,
-    onBack: (repository) => backAgain(repository),
-    settling: settlingDeps(paths, logger, (step) => deps.onStep?.(step)),
-  });
-  await repositories.openAll(paths.defaultRepositoryFolder);
   const virtSettings = libvirtSettings(paths, config);
   const libvirt = libvirtSource(virtSettings);
-  const recovery: RecoverDeps = {
-    catalog,
-    cleanUpSource: (vm, leftover) => libvirt.cleanUp(machineRef(vm), leftover),
-    clock,
-    logger,
-    repositories,
-    hookTimeoutMs: config.jobs.hook_timeout_s * 1000,
-    hasAgents: config.agents.listen !== '',
-  };
-  const resumable = await recoverJobs(recovery);
-
-  for (const repository of repositories.all()) await clearLeftBehind({ catalog, clock }, repository);
+  const recovered = await wireRecovery({
+    ...{ catalog, clock, config, libvirt, logger, paths },
+    onStep: (step) => deps.onStep?.(step),
+  });
+  const { locks, repositories } = recovered;
 
   const programs = wireTools({ catalog, config, logger, paths, versions: tools });
   started.defer(() => programs.stop());
@@ -136,7 +110,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<Appliance> {
   const boots = wireBootTests({ config, logger, paths, vmFolder: deps.vmFolder, toolVersions });
   const agents = await wireAgents({
     ...{ catalog, clock, config, logger, paths, version: deps.version },
-    wanted: resumable.map(({ resumption }) => resumption),
+    wanted: recovered.resumable.map(({ resumption }) => resumption),
     daemon: programs.daemon,
   });
   started.defer(() => agents.stop());
@@ -222,13 +196,13 @@ export async function startAppliance(deps: ApplianceDeps): Promise<Appliance> {
   const access = wireAccess({ catalog, clock, config, paths, labelsOf });
   const subjects = { catalog, engine, mounts, lives: live.lives };
   const { events, idempotency } = catalog;
-  const served = { logger, clock, events, idempotency, version: deps.version };
+  let api: TlsListener | null = null;
   const observation = wireObservation({
     ...{ catalog, clock, loaded, logger, paths, repositories, mounts, lives: live.lives, health },
     ...{ examine: () => examine(doctor), api: () => api },
   });
   const app = createServer(
-    { ...served, gate: access.gate, subjects },
+    { logger, clock, events, idempotency, version: deps.version, gate: access.gate, subjects },
     wireRoutes({
       backups: { ...startBackups, catalog, clock },
       chains: routeDeps,
@@ -251,13 +225,12 @@ export async function startAppliance(deps: ApplianceDeps): Promise<Appliance> {
       others: observation.routes,
     }),
   );
-  const server = createHttpServer(app);
-  server.on('connection', (socket) => access.gate.isLocal(socket));
-  const api = credentials === null ? null : await listenTls(config.api.listen, credentials, app);
-  if (api !== null)
-    logger.info({ address: api.address, fingerprint: api.fingerprint }, 'serves the API over TLS');
-  await listen(server, paths.socketFile, config.api.socket_group);
-  await writeFile(join(paths.runFolder, 'sendensed.pid'), `${process.pid}\n`);
+  await recovered.goOn(startBackups);
+  const served = await serveHome(app, {
+    ...{ config, credentials, logger, paths },
+    isLocal: (socket) => access.gate.isLocal(socket),
+  });
+  api = served.tls;
   catalog.events.add({
     kind: 'daemon.started',
     severity: 'info',
@@ -265,20 +238,11 @@ export async function startAppliance(deps: ApplianceDeps): Promise<Appliance> {
     message: `sendensed ${deps.version} serves ${paths.home}.`,
     data: { pid: process.pid },
   });
-  for (const { job, resumption } of resumable) {
-    await resumeBackup(startBackups, job, resumption).catch(async (error: unknown) => {
-      logger.error({ job: job.id, error: messageOf(error) }, 'a backup cannot be gone on with');
-      await giveUpBackup(recovery, job);
-    });
-  }
   policies.start();
   scrub.start();
 
   void keeper.lookAtAll();
-  backAgain = async (repository) => {
-    await clearLeftBehind({ catalog, clock }, repository);
-    await keeper.lookAtAll();
-  };
+  recovered.whenBack(() => keeper.lookAtAll());
   const tracker = new SpaceTracker(space);
   const watch = new RepositoryWatch({
     catalog,
@@ -288,8 +252,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<Appliance> {
   });
 
   const stop = async () => {
-    server.close();
-    api?.server.close();
+    served.close();
     await watch[Symbol.asyncDispose]();
     policies.close();
     keeper.close();
@@ -298,8 +261,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<Appliance> {
     await endSharedLogins();
     await agents.stop();
     await Promise.all([mounts.closeAll(), live.lives.closeAll()]);
-    server.closeAllConnections();
-    api?.server.closeAllConnections();
+    served.end();
     await Promise.all([programs.stop(), mountd.stop()]);
     catalog.events.add({
       kind: 'daemon.stopped',
@@ -312,8 +274,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<Appliance> {
     await repositories.closeAll();
     await observation.stop();
     catalog[Symbol.dispose]();
-    await rm(paths.socketFile, { force: true });
-    await rm(join(paths.runFolder, 'sendensed.pid'), { force: true });
+    await served.forget();
   };
   const settingsChanged = () => {
     engine.settingsChanged();

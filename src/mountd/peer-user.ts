@@ -1,6 +1,6 @@
 import { readFile, readlink } from 'node:fs/promises';
 import type { Socket } from 'node:net';
-import { run } from '../base/process.ts';
+import { run } from '../base/process/run.ts';
 
 /**
  * Who is at the other end of a unix socket: the user ids of all processes that hold it. The kernel's list of sockets

@@ -1,6 +1,6 @@
 import { chmod, mkdir, readdir, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { run } from '../base/process.ts';
+import { run } from '../base/process/run.ts';
 import { errnoOf, SendenseError } from '../base/sendense-error.ts';
 import { checkedName } from './privileged/checked-path.ts';
 import { readMountTable } from './privileged/mount-table.ts';

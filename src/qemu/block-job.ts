@@ -2,9 +2,9 @@ import { existsSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startDaemon } from '../base/process.ts';
+import { startDaemon } from '../base/process/start-daemon.ts';
+import { transferHeap } from '../base/process/transfer-heap.ts';
 import { SendenseError } from '../base/sendense-error.ts';
-import { transferHeap } from '../base/transfer-heap.ts';
 import type { Qcow2Node } from './block-graph.ts';
 import { QmpClient } from './qmp-client.ts';
 

@@ -1,5 +1,5 @@
-import { run } from '../base/process.ts';
-import { transferHeap } from '../base/transfer-heap.ts';
+import { run } from '../base/process/run.ts';
+import { transferHeap } from '../base/process/transfer-heap.ts';
 import { asFilename, asOptions, type ImageNode, loneLayer } from './block-graph.ts';
 
 /** Time limit for operations that read or write a whole disk; cancel ends them earlier. */

@@ -1,4 +1,4 @@
-import { run } from '../base/process.ts';
+import { run } from '../base/process/run.ts';
 import { hasCode } from '../base/sendense-error.ts';
 
 /** `[major, minor]`. */

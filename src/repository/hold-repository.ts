@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { writeJsonDurably } from '../base/durable-file.ts';
-import { lockFile } from '../base/file-lock.ts';
+import { lockFile } from '../base/home/file-lock.ts';
 import { newUuid } from '../base/ids.ts';
 import { errnoOf, messageOf, SendenseError } from '../base/sendense-error.ts';
 import { type HolderDocument, holderDocument, REPOSITORY_FORMAT } from './documents.ts';

@@ -26,7 +26,7 @@ import { Repositories } from '../../src/jobs/repository/repositories.ts';
 import { chainResource, ResourceLocks } from '../../src/jobs/resource-locks.ts';
 import { Tally } from '../../src/jobs/verify/record-outcome.ts';
 import { type MachineScope, type VerifyRun, verifyMachine } from '../../src/jobs/verify/verify-machine.ts';
-import { settlingDeps } from '../../src/main/wire-chains.ts';
+import { settlingDeps } from '../../src/main/wiring/wire-chains.ts';
 import { DigestPool } from '../../src/nbd/mover/digest-pool.ts';
 import { RowWriter } from '../../src/nbd/mover/rows/rows.ts';
 import { ChainViews } from '../../src/repository/verify/chain-views.ts';

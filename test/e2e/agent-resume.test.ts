@@ -2,7 +2,7 @@ import { appendFileSync, copyFileSync, mkdtempSync, readdirSync, readFileSync, r
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { ownerIdOf } from '../../src/base/owned-processes.ts';
+import { ownerIdOf } from '../../src/base/process/owned-processes.ts';
 import { freePort, TestAgent } from '../support/agent.ts';
 import { TestAppliance } from '../support/appliance.ts';
 import { bytesOf, sh } from '../support/guest-disk.ts';

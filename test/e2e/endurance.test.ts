@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { loadConfig } from '../../src/base/config/load-config.ts';
-import { homePaths } from '../../src/base/home-paths.ts';
+import { homePaths } from '../../src/base/home/home-paths.ts';
 import { createLogger } from '../../src/base/logger.ts';
 import { startAppliance } from '../../src/main/start-appliance.ts';
 import { bytesOf, sh } from '../support/guest-disk.ts';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createLogger } from '../../src/base/logger.ts';
-import { kill } from '../../src/base/owned-processes.ts';
+import { kill } from '../../src/base/process/owned-processes.ts';
 import { NbdConnection, type NbdEndpoint, probeExport } from '../../src/nbd/client/nbd-connection.ts';
 import type { ExportBackend, OpenExport } from '../../src/nbd/exports/export-backend.ts';
 import { NbdServer } from '../../src/nbd/exports/nbd-server.ts';

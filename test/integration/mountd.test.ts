@@ -17,7 +17,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { type RunningDaemon, startDaemon } from '../../src/base/process.ts';
+import { type RunningDaemon, startDaemon } from '../../src/base/process/start-daemon.ts';
 import { MountdClient } from '../../src/mountd/client.ts';
 import { localWork } from '../../src/mountd/privileged/local-work.ts';
 import { StorageDaemon } from '../../src/qemu/storage-daemon.ts';

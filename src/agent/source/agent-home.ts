@@ -1,7 +1,7 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import { newPrivateKey } from '../identity/certificates.ts';
 import { readIfThere, writeSecretFile } from '../identity/secret-file.ts';

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type RunningDaemon, startDaemon } from '../../base/process.ts';
+import { type RunningDaemon, startDaemon } from '../../base/process/start-daemon.ts';
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
 import type { AgentWay } from '../protocol/calls.ts';
 

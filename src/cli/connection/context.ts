@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { homePaths } from '../../base/home-paths.ts';
+import { homePaths } from '../../base/home/home-paths.ts';
 import type { Format } from '../output.ts';
 import { type Client, createClient } from './client.ts';
 import { remoteOf } from './remote.ts';

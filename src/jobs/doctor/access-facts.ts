@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 import type { AccessFacts } from './check-access.ts';
 
 const TIMEOUT_MS = 5_000;

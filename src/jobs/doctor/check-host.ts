@@ -1,4 +1,4 @@
-import { packageOf } from '../../base/process.ts';
+import { packageOf } from '../../base/process/tool-failure.ts';
 import { type FuseFacts, whyNoFuse } from '../../qemu/fuse-unavailable.ts';
 import { type Finding, failed, ok, warn } from './finding.ts';
 

@@ -1,4 +1,4 @@
-import { packageOf } from '../../base/process.ts';
+import { packageOf } from '../../base/process/tool-failure.ts';
 import type { VmAvailability } from '../../restore/vm/vm-image.ts';
 import { type Finding, ok, warn } from './finding.ts';
 

@@ -1,5 +1,5 @@
 import { open, readlink } from 'node:fs/promises';
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 
 /** About ten thousand lines. */
 const TAIL_BYTES = 2 * 1024 * 1024;

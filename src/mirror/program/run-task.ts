@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline';
-import { runPiped } from '../../base/process.ts';
+import { runPiped } from '../../base/process/run-piped.ts';
 import { isErrorCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
 import type { MirrorMessage, MirrorTask, TaskProgress, TaskResults } from './mirror-task.ts';
 

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { chown, lstat, readdir, realpath } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 import { hasCode, messageOf } from '../../base/sendense-error.ts';
 import type {
   KernelMountRequest,

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 
 const DETACH_TIMEOUT_MS = 5_000;

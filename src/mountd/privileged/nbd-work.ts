@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { run, startDaemon } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
+import { startDaemon } from '../../base/process/start-daemon.ts';
 import { hasCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
 
 const GONE_TIMEOUT_MS = 10_000;

@@ -1,6 +1,6 @@
 import { readdir, realpath, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 import type { SweepResult } from '../privileged-work.ts';
 import { detachLoop, isGone, type LoopDevice, listLoops } from './loop-work.ts';
 import { type MountTableEntry, readMountTable } from './mount-table.ts';

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 
 const BUSY_RETRIES = 10;

@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline';
-import { runPiped } from '../../base/process.ts';
+import { runPiped } from '../../base/process/run-piped.ts';
 import { isErrorCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
 import type { PatchSpec } from '../patch/patch-spec.ts';
 import type { MoveProgress } from './move-deps.ts';

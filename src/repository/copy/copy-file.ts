@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 
 const PROGRESS_MS = 500;
 const WHOLE_DISK_TIMEOUT_MS = 7 * 24 * 3600 * 1000;

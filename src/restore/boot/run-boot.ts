@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '../../base/logger.ts';
-import { type RunningDaemon, startDaemon } from '../../base/process.ts';
+import { type RunningDaemon, startDaemon } from '../../base/process/start-daemon.ts';
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
 import { readOnlyChain } from '../../qemu/block-graph.ts';
 import { QmpClient } from '../../qemu/qmp-client.ts';

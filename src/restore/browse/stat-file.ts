@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 import { type FileType, fileTypeOf, isoTime } from './file-type.ts';
 import type { GuestNode } from './guest-node.ts';
 import { displayPath, type GuestPath } from './guest-path.ts';

@@ -1,4 +1,4 @@
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 import type { DiskSlice, SliceContent } from '../mount/mounted-filesystem.ts';
 import { parsePartitionTable } from './partition-table.ts';
 

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { release } from 'node:os';
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 import { messageOf } from '../../base/sendense-error.ts';
 
 /** From here on the kernel gives a second btrfs of the same UUID an id of its own. */

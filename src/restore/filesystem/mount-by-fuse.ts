@@ -1,5 +1,6 @@
 import { basename, join } from 'node:path';
-import { type RunningDaemon, run, startDaemon } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
+import { type RunningDaemon, startDaemon } from '../../base/process/start-daemon.ts';
 import { hasCode, messageOf } from '../../base/sendense-error.ts';
 import { readMountTable } from '../../mountd/privileged/mount-table.ts';
 import type { Place, PrivilegedWork } from '../../mountd/privileged-work.ts';

@@ -1,4 +1,4 @@
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 import { hasCode } from '../../base/sendense-error.ts';
 
 /** Exit codes of ntfs-3g.probe(8). */

@@ -1,5 +1,5 @@
 import { access, constants, readFile, writeFile } from 'node:fs/promises';
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 import { type Accelerator, probeArguments } from './qemu-arguments.ts';
 import type { VmImage } from './vm-image.ts';
 

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from '../../base/logger.ts';
-import { type RunningDaemon, startDaemon } from '../../base/process.ts';
+import { type RunningDaemon, startDaemon } from '../../base/process/start-daemon.ts';
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
 import type { MountedFilesystem } from '../mount/mounted-filesystem.ts';
 import { type UndoOptions, UndoStack } from '../mount/undo-stack.ts';

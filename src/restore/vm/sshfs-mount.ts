@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { type RunningDaemon, run, startDaemon } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
+import { type RunningDaemon, startDaemon } from '../../base/process/start-daemon.ts';
 import { readMountTable } from '../../mountd/privileged/mount-table.ts';
 
 /** What is in the VM never changes: what the kernel knows, it need not ask again. It forgets when memory is short. */

@@ -1,4 +1,4 @@
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 import { hasCode, messageOf } from '../../base/sendense-error.ts';
 import { type LogicalVolume, readVolumeGroup, type VolumeGroup } from './volume-group.ts';
 

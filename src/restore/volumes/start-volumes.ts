@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { runPiped } from '../../base/process.ts';
+import { runPiped } from '../../base/process/run-piped.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { UndoStack } from '../mount/undo-stack.ts';
 import type { VolumesSpec } from './volumes-spec.ts';

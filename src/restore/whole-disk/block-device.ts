@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { run } from '../../base/process.ts';
+import { run } from '../../base/process/run.ts';
 import { errnoOf, messageOf, SendenseError } from '../../base/sendense-error.ts';
 
 /** A block device as a restore sees it before it writes a byte. */

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { readFile, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type RunOptions, run, runPiped } from '../../../base/process.ts';
+import { type RunOptions, run } from '../../../base/process/run.ts';
+import { runPiped } from '../../../base/process/run-piped.ts';
 import { hasCode, messageOf, SendenseError, toSendenseError } from '../../../base/sendense-error.ts';
 import { probeExport } from '../../../nbd/client/nbd-connection.ts';
 import type { LibvirtPlace, SshTarget } from './libvirt-uri.ts';

@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type PipedProcess, run, runPiped } from '../../../base/process.ts';
+import { run } from '../../../base/process/run.ts';
+import { type PipedProcess, runPiped } from '../../../base/process/run-piped.ts';
 import type { SshTarget } from './libvirt-uri.ts';
 
 /** A backup asks some twenty questions; with a login for each, sshd would refuse some of five machines at once. */

@@ -1,5 +1,5 @@
-import { OWNER_VARIABLE } from '../../../base/owned-processes.ts';
-import { run } from '../../../base/process.ts';
+import { OWNER_VARIABLE } from '../../../base/process/owned-processes.ts';
+import { run } from '../../../base/process/run.ts';
 import { hasCode, SendenseError, toSendenseError } from '../../../base/sendense-error.ts';
 import type { LibvirtPlace, SshTarget } from './libvirt-uri.ts';
 import { sshWrapper } from './ssh-master.ts';

@@ -1,6 +1,6 @@
 import { readFile, readlink } from 'node:fs/promises';
 import { type Readable, Transform } from 'node:stream';
-import { runPiped } from '../../../base/process.ts';
+import { runPiped } from '../../../base/process/run-piped.ts';
 import { SendenseError, toSendenseError } from '../../../base/sendense-error.ts';
 
 export type TarFormat = 'tar' | 'tar.gz' | 'tar.zst';

@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import { emptyDir } from 'fs-extra/esm';
-import type { Clock } from '../base/clock.ts';
-import type { Config } from '../base/config/config-schema.ts';
-import type { HomePaths } from '../base/home-paths.ts';
-import type { Logger } from '../base/logger.ts';
-import type { Catalog } from '../catalog/catalog.ts';
-import { LiveClientWatch } from '../jobs/restore/watch-live-clients.ts';
-import { LiveRegistry } from '../restore/live/live-registry.ts';
+import type { Clock } from '../../base/clock.ts';
+import type { Config } from '../../base/config/config-schema.ts';
+import type { HomePaths } from '../../base/home/home-paths.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import { LiveClientWatch } from '../../jobs/restore/watch-live-clients.ts';
+import { LiveRegistry } from '../../restore/live/live-registry.ts';
 
 interface LiveWiring {
   readonly catalog: Catalog;

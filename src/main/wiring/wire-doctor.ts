@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import type { HomePaths } from '../base/home-paths.ts';
-import type { DoctorDeps } from '../jobs/doctor/examine.ts';
-import type { ToolVersions } from '../qemu/tool-versions.ts';
+import type { HomePaths } from '../../base/home/home-paths.ts';
+import type { DoctorDeps } from '../../jobs/doctor/examine.ts';
+import type { ToolVersions } from '../../qemu/tool-versions.ts';
 import type { wireTools } from './wire-tools.ts';
 
 interface DoctorWiring

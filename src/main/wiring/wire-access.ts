@@ -1,18 +1,18 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Credentials } from '../agent/identity/certificates.ts';
-import type { LabelsOf } from '../api/access/caller.ts';
-import { FailureLimit } from '../api/access/failure-limit.ts';
-import { Gate } from '../api/access/gate.ts';
-import { OpenRequests } from '../api/access/open-requests.ts';
-import { TokenOffice } from '../api/access/token-office.ts';
-import { readCredentials } from '../api/tls/listen-tls.ts';
-import { ownCertificate } from '../api/tls/own-certificate.ts';
-import type { Clock } from '../base/clock.ts';
-import type { Config } from '../base/config/config-schema.ts';
-import type { HomePaths } from '../base/home-paths.ts';
-import type { Catalog } from '../catalog/catalog.ts';
-import { peerUsers } from '../mountd/peer-user.ts';
+import type { Credentials } from '../../agent/identity/certificates.ts';
+import type { LabelsOf } from '../../api/access/caller.ts';
+import { FailureLimit } from '../../api/access/failure-limit.ts';
+import { Gate } from '../../api/access/gate.ts';
+import { OpenRequests } from '../../api/access/open-requests.ts';
+import { TokenOffice } from '../../api/access/token-office.ts';
+import { readCredentials } from '../../api/tls/listen-tls.ts';
+import { ownCertificate } from '../../api/tls/own-certificate.ts';
+import type { Clock } from '../../base/clock.ts';
+import type { Config } from '../../base/config/config-schema.ts';
+import type { HomePaths } from '../../base/home/home-paths.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import { peerUsers } from '../../mountd/peer-user.ts';
 
 interface AccessWiring {
   readonly catalog: Catalog;

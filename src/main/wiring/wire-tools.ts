@@ -1,18 +1,18 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { emptyDir } from 'fs-extra/esm';
-import type { Config } from '../base/config/config-schema.ts';
-import type { HomePaths } from '../base/home-paths.ts';
-import type { Logger } from '../base/logger.ts';
-import { run } from '../base/process.ts';
-import { messageOf } from '../base/sendense-error.ts';
-import type { Catalog } from '../catalog/catalog.ts';
-import type { ExportBackend } from '../nbd/exports/export-backend.ts';
-import { NbdServer } from '../nbd/exports/nbd-server.ts';
-import { nbdServerBackend } from '../nbd/exports/nbd-server-backend.ts';
-import { storageDaemonBackend } from '../nbd/exports/storage-daemon-backend.ts';
-import { StorageDaemon } from '../qemu/storage-daemon.ts';
-import type { ToolVersions } from '../qemu/tool-versions.ts';
+import type { Config } from '../../base/config/config-schema.ts';
+import type { HomePaths } from '../../base/home/home-paths.ts';
+import type { Logger } from '../../base/logger.ts';
+import { run } from '../../base/process/run.ts';
+import { messageOf } from '../../base/sendense-error.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import type { ExportBackend } from '../../nbd/exports/export-backend.ts';
+import { NbdServer } from '../../nbd/exports/nbd-server.ts';
+import { nbdServerBackend } from '../../nbd/exports/nbd-server-backend.ts';
+import { storageDaemonBackend } from '../../nbd/exports/storage-daemon-backend.ts';
+import { StorageDaemon } from '../../qemu/storage-daemon.ts';
+import type { ToolVersions } from '../../qemu/tool-versions.ts';
 
 interface ToolWiring {
   readonly catalog: Catalog;

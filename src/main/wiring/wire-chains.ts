@@ -1,18 +1,18 @@
 import { join } from 'node:path';
-import type { ChainRouteDeps } from '../api/routes/backups/chain-routes.ts';
-import type { Clock } from '../base/clock.ts';
-import type { Config } from '../base/config/config-schema.ts';
-import type { HomePaths } from '../base/home-paths.ts';
-import type { Logger } from '../base/logger.ts';
-import { parseInput } from '../base/parse-input.ts';
-import { SendenseError } from '../base/sendense-error.ts';
-import type { Catalog } from '../catalog/catalog.ts';
-import { ChainKeeper } from '../jobs/chains/chain-keeper.ts';
-import type { JobEngine } from '../jobs/job-engine.ts';
-import type { Repositories } from '../jobs/repository/repositories.ts';
-import type { ResourceLocks } from '../jobs/resource-locks.ts';
-import { type RetentionRules, retentionRules } from '../policy/retention/retention-rules.ts';
-import type { CarryOutDeps } from '../repository/merge/carry-out-merge.ts';
+import type { ChainRouteDeps } from '../../api/routes/backups/chain-routes.ts';
+import type { Clock } from '../../base/clock.ts';
+import type { Config } from '../../base/config/config-schema.ts';
+import type { HomePaths } from '../../base/home/home-paths.ts';
+import type { Logger } from '../../base/logger.ts';
+import { parseInput } from '../../base/parse-input.ts';
+import { SendenseError } from '../../base/sendense-error.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import { ChainKeeper } from '../../jobs/chains/chain-keeper.ts';
+import type { JobEngine } from '../../jobs/job-engine.ts';
+import type { Repositories } from '../../jobs/repository/repositories.ts';
+import type { ResourceLocks } from '../../jobs/resource-locks.ts';
+import { type RetentionRules, retentionRules } from '../../policy/retention/retention-rules.ts';
+import type { CarryOutDeps } from '../../repository/merge/carry-out-merge.ts';
 
 const MIB = 1024 * 1024;
 

@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { SendenseError } from '../sendense-error.ts';
 import { lockFile } from './file-lock.ts';
-import { SendenseError } from './sendense-error.ts';
 
 /**
  * Makes this process the only daemon of its home.

@@ -1,20 +1,20 @@
-import { Metrics } from '../api/metrics/metrics.ts';
-import type { Route } from '../api/route.ts';
-import { metricsRoutes } from '../api/routes/system/metrics-routes.ts';
-import { notifyRoutes } from '../api/routes/system/notify-routes.ts';
-import { supportRoutes } from '../api/routes/system/support-routes.ts';
-import { type Health, systemRoutes } from '../api/routes/system/system-routes.ts';
-import type { TlsListener } from '../api/tls/listen-tls.ts';
-import type { Clock } from '../base/clock.ts';
-import type { LoadedConfig } from '../base/config/load-config.ts';
-import type { HomePaths } from '../base/home-paths.ts';
-import type { Logger } from '../base/logger.ts';
-import type { Catalog } from '../catalog/catalog.ts';
-import type { Finding } from '../jobs/doctor/finding.ts';
-import { Notifier } from '../jobs/notify/notifier.ts';
-import type { Repositories } from '../jobs/repository/repositories.ts';
-import type { LiveRegistry } from '../restore/live/live-registry.ts';
-import type { MountRegistry } from '../restore/mount/mount-registry.ts';
+import { Metrics } from '../../api/metrics/metrics.ts';
+import type { Route } from '../../api/route.ts';
+import { metricsRoutes } from '../../api/routes/system/metrics-routes.ts';
+import { notifyRoutes } from '../../api/routes/system/notify-routes.ts';
+import { supportRoutes } from '../../api/routes/system/support-routes.ts';
+import { type Health, systemRoutes } from '../../api/routes/system/system-routes.ts';
+import type { TlsListener } from '../../api/tls/listen-tls.ts';
+import type { Clock } from '../../base/clock.ts';
+import type { LoadedConfig } from '../../base/config/load-config.ts';
+import type { HomePaths } from '../../base/home/home-paths.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import type { Finding } from '../../jobs/doctor/finding.ts';
+import { Notifier } from '../../jobs/notify/notifier.ts';
+import type { Repositories } from '../../jobs/repository/repositories.ts';
+import type { LiveRegistry } from '../../restore/live/live-registry.ts';
+import type { MountRegistry } from '../../restore/mount/mount-registry.ts';
 
 interface ObservationWiring {
   readonly catalog: Catalog;

@@ -1,6 +1,6 @@
-import type { Logger } from './logger.ts';
-import { run } from './process.ts';
-import { messageOf } from './sendense-error.ts';
+import type { Logger } from '../logger.ts';
+import { messageOf } from '../sendense-error.ts';
+import { run } from './run.ts';
 
 /** What may be said, as sd_notify(3) spells it. */
 type Assignment = `READY=1` | `STOPPING=1` | `RELOADING=1` | `WATCHDOG=1` | `STATUS=${string}`;

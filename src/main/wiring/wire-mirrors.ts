@@ -3,16 +3,16 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { emptyDir } from 'fs-extra/esm';
 import pLimit from 'p-limit';
-import type { Clock } from '../base/clock.ts';
-import type { HomePaths } from '../base/home-paths.ts';
-import type { Logger } from '../base/logger.ts';
-import { messageOf } from '../base/sendense-error.ts';
-import type { Catalog } from '../catalog/catalog.ts';
-import type { JobEngine } from '../jobs/job-engine.ts';
-import type { MirrorDeps } from '../jobs/mirror/mirror-deps.ts';
-import { startSync } from '../jobs/mirror/start-sync.ts';
-import type { Repositories } from '../jobs/repository/repositories.ts';
-import type { ResourceLocks } from '../jobs/resource-locks.ts';
+import type { Clock } from '../../base/clock.ts';
+import type { HomePaths } from '../../base/home/home-paths.ts';
+import type { Logger } from '../../base/logger.ts';
+import { messageOf } from '../../base/sendense-error.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import type { JobEngine } from '../../jobs/job-engine.ts';
+import type { MirrorDeps } from '../../jobs/mirror/mirror-deps.ts';
+import { startSync } from '../../jobs/mirror/start-sync.ts';
+import type { Repositories } from '../../jobs/repository/repositories.ts';
+import type { ResourceLocks } from '../../jobs/resource-locks.ts';
 
 interface MirrorWiring {
   readonly catalog: Catalog;

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
-import type { Config } from '../base/config/config-schema.ts';
-import type { HomePaths } from '../base/home-paths.ts';
-import { imageSource } from '../capture/image/image-source.ts';
-import type { LibvirtSettings } from '../capture/libvirt/connection.ts';
-import type { LocalSources, Source } from '../capture/source.ts';
-import type { StorageDaemon } from '../qemu/storage-daemon.ts';
+import type { Config } from '../../base/config/config-schema.ts';
+import type { HomePaths } from '../../base/home/home-paths.ts';
+import { imageSource } from '../../capture/image/image-source.ts';
+import type { LibvirtSettings } from '../../capture/libvirt/connection.ts';
+import type { LocalSources, Source } from '../../capture/source.ts';
+import type { StorageDaemon } from '../../qemu/storage-daemon.ts';
 
 interface SourceWiring {
   readonly daemon: StorageDaemon;

@@ -1,13 +1,13 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { HomePaths } from '../base/home-paths.ts';
-import type { Logger } from '../base/logger.ts';
-import { type RunningDaemon, startDaemon } from '../base/process.ts';
-import { messageOf } from '../base/sendense-error.ts';
-import { MountdClient } from '../mountd/client.ts';
-import type { PrivilegedWork } from '../mountd/privileged-work.ts';
-import { unprivilegedWork } from '../mountd/unprivileged.ts';
+import type { HomePaths } from '../../base/home/home-paths.ts';
+import type { Logger } from '../../base/logger.ts';
+import { type RunningDaemon, startDaemon } from '../../base/process/start-daemon.ts';
+import { messageOf } from '../../base/sendense-error.ts';
+import { MountdClient } from '../../mountd/client.ts';
+import type { PrivilegedWork } from '../../mountd/privileged-work.ts';
+import { unprivilegedWork } from '../../mountd/unprivileged.ts';
 
 /** A Node that starts on a slow machine under load. */
 const READY_TIMEOUT_MS = 60_000;

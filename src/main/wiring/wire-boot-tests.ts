@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { emptyDir } from 'fs-extra/esm';
-import type { Config } from '../base/config/config-schema.ts';
-import type { HomePaths } from '../base/home-paths.ts';
-import type { Logger } from '../base/logger.ts';
-import { type BootSettings, bootLane } from '../jobs/boot-tests/start-boot-test.ts';
+import type { Config } from '../../base/config/config-schema.ts';
+import type { HomePaths } from '../../base/home/home-paths.ts';
+import type { Logger } from '../../base/logger.ts';
+import { type BootSettings, bootLane } from '../../jobs/boot-tests/start-boot-test.ts';
 
 interface BootWiring {
   readonly config: Config;

@@ -1,11 +1,11 @@
 import { join } from 'node:path';
-import type { Clock } from '../base/clock.ts';
-import type { Config } from '../base/config/config-schema.ts';
-import type { HomePaths } from '../base/home-paths.ts';
-import type { Logger } from '../base/logger.ts';
-import type { Catalog } from '../catalog/catalog.ts';
-import { DownloadLimits } from '../restore/browse/transfer/download-limits.ts';
-import { MountRegistry } from '../restore/mount/mount-registry.ts';
+import type { Clock } from '../../base/clock.ts';
+import type { Config } from '../../base/config/config-schema.ts';
+import type { HomePaths } from '../../base/home/home-paths.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import { DownloadLimits } from '../../restore/browse/transfer/download-limits.ts';
+import { MountRegistry } from '../../restore/mount/mount-registry.ts';
 import type { Mountd } from './wire-mountd.ts';
 
 interface MountWiring {
