@@ -25,7 +25,7 @@ import { homePaths } from '../src/base/home/home-paths.ts';
 import { createLogger } from '../src/base/logger.ts';
 import { createCatalog } from '../src/catalog/catalog.ts';
 import type { MirrorPoint, MirrorRecord } from '../src/catalog/mirrors/mirrors.ts';
-import type { Backup } from '../src/catalog/points/backups.ts';
+import type { Backup } from '../src/catalog/points/backup-rows.ts';
 import { chainsOf } from '../src/repository/layers/chains.ts';
 
 const MACHINES = Number(process.env['SCALE_MACHINES'] ?? 10_000);

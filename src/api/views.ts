@@ -1,6 +1,6 @@
 import type { Catalog } from '../catalog/catalog.ts';
 import type { Job } from '../catalog/jobs.ts';
-import type { Backup, BackupDisk } from '../catalog/points/backups.ts';
+import type { Backup, BackupDisk } from '../catalog/points/backup-rows.ts';
 import type { BootTest } from '../catalog/points/boot-tests.ts';
 import type { Vm } from '../catalog/vms.ts';
 import { isUnexpected } from '../jobs/backup/plan/plan-disk.ts';

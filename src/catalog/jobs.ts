@@ -1,6 +1,6 @@
 import type { ErrorReport } from '../base/sendense-error.ts';
 import type { Db } from './open/open-catalog.ts';
-import type { JobStatus } from './points/backups.ts';
+import type { JobStatus } from './points/backup-rows.ts';
 
 export type JobKind =
   | 'backup'

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import type { Catalog } from '../catalog/catalog.ts';
-import type { Backup } from '../catalog/points/backups.ts';
+import type { Backup } from '../catalog/points/backup-rows.ts';
 import { findBackup, findDoomed } from './find-backup.ts';
 
 /** Only what is asked by id. */

@@ -1,6 +1,6 @@
 import { SendenseError } from '../base/sendense-error.ts';
 import type { Catalog } from '../catalog/catalog.ts';
-import type { Backup } from '../catalog/points/backups.ts';
+import type { Backup } from '../catalog/points/backup-rows.ts';
 import type { Vm } from '../catalog/vms.ts';
 
 /** @throws VM_UNKNOWN */

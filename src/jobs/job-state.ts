@@ -1,4 +1,4 @@
-import type { JobStatus } from '../catalog/points/backups.ts';
+import type { JobStatus } from '../catalog/points/backup-rows.ts';
 
 export type JobEvent = 'start' | 'complete' | 'fail' | 'cancel';
 

@@ -6,7 +6,7 @@ import type { PinEntry } from '../../repository/pins-file.ts';
 import type { RepositoryContent } from '../../repository/read-repository.ts';
 import type { Catalog } from '../catalog.ts';
 import type { Vm } from '../vms.ts';
-import type { Backup } from './backups.ts';
+import type { Backup } from './backup-rows.ts';
 
 /** A published backup as the catalogue keeps it. */
 export function backupOf(manifest: Manifest, repositoryId: string): Backup {

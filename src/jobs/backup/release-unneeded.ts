@@ -1,6 +1,6 @@
 import { errnoOf, messageOf } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { BackupDisk } from '../../catalog/points/backups.ts';
+import type { BackupDisk } from '../../catalog/points/backup-rows.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { layout } from '../../repository/layout.ts';
 import { readSidecar } from '../../repository/read-repository.ts';

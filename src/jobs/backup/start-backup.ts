@@ -1,7 +1,7 @@
 import { backupIdFor } from '../../base/ids.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Job } from '../../catalog/jobs.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import type { LayerType } from '../../nbd/exports/export-name.ts';
 import type { Repository } from '../../repository/open-repository.ts';

@@ -3,7 +3,7 @@ import { type FileHandle, open, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import {
   bootTestFilePattern,
   bootTestPattern,

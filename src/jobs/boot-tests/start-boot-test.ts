@@ -3,7 +3,7 @@ import pLimit from 'p-limit';
 import { type Clock, compactTimestamp } from '../../base/clock.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Job } from '../../catalog/jobs.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import { storeBootTest } from '../../repository/boot-tests/boot-tests.ts';
 import type { BootTestDocument } from '../../repository/boot-tests/document.ts';
 import { REPOSITORY_FORMAT } from '../../repository/documents.ts';

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { systemClock } from '../../base/clock.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import { createCatalog } from '../../catalog/catalog.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import { chainResource, ResourceLocks } from '../resource-locks.ts';
 import { type DeleteDeps, deleteBackup } from './delete-backup.ts';
 

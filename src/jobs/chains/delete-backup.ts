@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import { chainMembers } from '../../catalog/points/record-backup.ts';
 import { dependantsOf } from '../../repository/layers/chains.ts';
 import { confirmWritable } from '../../repository/open-repository.ts';

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { Clock } from '../../base/clock.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import type { BackupPin } from '../../catalog/points/pins.ts';
 import { recordPins } from '../../catalog/points/record-backup.ts';
 import { confirmWritable } from '../../repository/open-repository.ts';

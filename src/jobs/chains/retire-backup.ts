@@ -1,6 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import { refreshChains } from '../../catalog/points/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { releaseRetired } from '../../repository/layers/retired-layers.ts';

@@ -1,7 +1,7 @@
 import { copyIdFor, originalOf } from '../../base/ids.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import { findCompleted, findVm } from '../find-backup.ts';
 import type { Repositories } from '../repository/repositories.ts';

@@ -6,7 +6,7 @@ import type { Logger } from '../../base/logger.ts';
 import { errnoOf, SendenseError } from '../../base/sendense-error.ts';
 import { formatBytes } from '../../base/units.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import { recordBackup } from '../../catalog/points/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { copyLayer, isPlainCopy } from '../../repository/copy/copy-layer.ts';

@@ -1,7 +1,7 @@
 import { copyIdFor } from '../../base/ids.ts';
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
 import type { Job } from '../../catalog/jobs.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import type { ChainsChanged } from '../chains/chain-keeper.ts';
 import { endOf } from '../end-of-job.ts';

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
 import type { Job } from '../../catalog/jobs.ts';
 import type { MirrorRecord } from '../../catalog/mirrors/mirrors.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import { pointNameFor } from '../../mirror/layout.ts';
 import { runTask } from '../../mirror/program/run-task.ts';
 import { noSyncProgress } from '../../mirror/upload/sync-progress.ts';

@@ -5,7 +5,7 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type Catalog, createCatalog } from '../../catalog/catalog.ts';
 import type { MirrorPoint } from '../../catalog/mirrors/mirrors.ts';
-import type { BackupDisk, JobStatus } from '../../catalog/points/backups.ts';
+import type { BackupDisk, JobStatus } from '../../catalog/points/backup-rows.ts';
 import { policyDocument } from '../../policy/definition/policy.ts';
 import { PolicyBook } from './policy-book.ts';
 import { reportCoverage } from './report-coverage.ts';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { PlannedBackup } from '../../catalog/points/backups.ts';
+import type { PlannedBackup } from '../../catalog/points/planned-backups.ts';
 import { chainMembers } from '../../catalog/points/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import type { RetentionDecision } from '../../policy/retention/decide.ts';

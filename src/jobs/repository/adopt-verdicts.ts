@@ -2,7 +2,7 @@ import { lstat } from 'node:fs/promises';
 import pLimit from 'p-limit';
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { Backup, BackupDisk } from '../../catalog/points/backups.ts';
+import type { Backup, BackupDisk } from '../../catalog/points/backup-rows.ts';
 import { chainMembers } from '../../catalog/points/record-backup.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import type { Sidecar, Verification } from '../../repository/documents.ts';

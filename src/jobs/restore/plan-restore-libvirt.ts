@@ -4,7 +4,7 @@ import { connectTo, type LibvirtConnection, type LibvirtSettings } from '../../c
 import { parseLibvirtUri } from '../../capture/libvirt/host/libvirt-uri.ts';
 import { readDomain } from '../../capture/libvirt/xml/domain-xml.ts';
 import type { MachineConfiguration } from '../../capture/source.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import { findManifest } from '../../repository/publish-backup.ts';
 import { checkFilesAreFree, checkNameIsFree, checkPlatform } from '../../restore/libvirt/libvirt-target.ts';
 import { restoredDomain } from '../../restore/libvirt/restored-domain.ts';

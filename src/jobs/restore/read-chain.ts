@@ -1,6 +1,6 @@
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import { type ChainLayer, layerChain } from '../../repository/layers/layer-chain.ts';
 import { digestFile } from '../../repository/layers/seal-layer.ts';
 import { confirmRepository } from '../../repository/open-repository.ts';

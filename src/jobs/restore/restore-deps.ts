@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import type { RestorePoint, RestoreTools } from '../../restore/whole-disk/restore-request.ts';
 import type { JobEngine } from '../job-engine.ts';
 import type { MirrorDeps } from '../mirror/mirror-deps.ts';

@@ -1,5 +1,5 @@
 import { messageOf } from '../../base/sendense-error.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import { createOverNbd } from '../../qemu/qemu-img.ts';
 import {
   defineDomain,

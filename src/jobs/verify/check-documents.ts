@@ -1,5 +1,5 @@
 import { errnoOf, messageOf, SendenseError } from '../../base/sendense-error.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import { type Manifest, type Sidecar, vmDocument } from '../../repository/documents.ts';
 import { layout } from '../../repository/layout.ts';
 import { readDocument } from '../../repository/read-document.ts';

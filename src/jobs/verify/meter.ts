@@ -1,5 +1,5 @@
 import type { JobProgress } from '../../catalog/jobs.ts';
-import type { Backup, BackupDisk } from '../../catalog/points/backups.ts';
+import type { Backup, BackupDisk } from '../../catalog/points/backup-rows.ts';
 import type { Depth } from '../../repository/verify/inspect-disk.ts';
 import { TransferProgress } from '../backup/carry/transfer-progress.ts';
 

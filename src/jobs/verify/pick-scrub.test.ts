@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { UnverifiedDisk } from '../../catalog/points/backups.ts';
+import type { UnverifiedDisk } from '../../catalog/points/verdicts.ts';
 import { dayBefore, pickScrub } from './pick-scrub.ts';
 
 const HOUR = 3600 * 1000;

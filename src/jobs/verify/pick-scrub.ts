@@ -1,4 +1,4 @@
-import type { UnverifiedDisk } from '../../catalog/points/backups.ts';
+import type { UnverifiedDisk } from '../../catalog/points/verdicts.ts';
 
 const DAY_MS = 24 * 3600 * 1000;
 

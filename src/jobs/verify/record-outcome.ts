@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { errnoOf, messageOf, type SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
-import type { Backup, BackupDisk } from '../../catalog/points/backups.ts';
+import type { Backup, BackupDisk } from '../../catalog/points/backup-rows.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import type { Sidecar, Verification } from '../../repository/documents.ts';
 import { writeSidecar } from '../../repository/layers/seal-layer.ts';

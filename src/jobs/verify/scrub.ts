@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../../base/config/config-schema.ts';
 import { hasCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
-import type { UnverifiedDisk } from '../../catalog/points/backups.ts';
+import type { UnverifiedDisk } from '../../catalog/points/verdicts.ts';
 import { DigestPool } from '../../nbd/mover/digest-pool.ts';
 import { ChainViews } from '../../repository/verify/chain-views.ts';
 import { SLOTS } from '../../repository/verify/inspect-view.ts';

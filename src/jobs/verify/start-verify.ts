@@ -1,7 +1,7 @@
 import type { Logger } from '../../base/logger.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Job } from '../../catalog/jobs.ts';
-import type { Backup } from '../../catalog/points/backups.ts';
+import type { Backup } from '../../catalog/points/backup-rows.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { DigestPool } from '../../nbd/mover/digest-pool.ts';
 import type { Repository } from '../../repository/open-repository.ts';

@@ -1,5 +1,5 @@
 import { SendenseError, toSendenseError } from '../../base/sendense-error.ts';
-import type { Backup, BackupDisk } from '../../catalog/points/backups.ts';
+import type { Backup, BackupDisk } from '../../catalog/points/backup-rows.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { layout } from '../../repository/layout.ts';
 import { confirmRepository, type Repository } from '../../repository/open-repository.ts';

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { SendenseError } from '../../../base/sendense-error.ts';
 import { formatBytes } from '../../../base/units.ts';
-import type { Backup } from '../../../catalog/points/backups.ts';
+import type { Backup } from '../../../catalog/points/backup-rows.ts';
 import { estimateLayer } from '../../../policy/space/estimate-layer.ts';
 import { confirmWritable, repositorySpace } from '../../../repository/open-repository.ts';
 import type { JobContext } from '../../job-engine.ts';

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode } from '../../../base/sendense-error.ts';
-import type { Backup } from '../../../catalog/points/backups.ts';
+import type { Backup } from '../../../catalog/points/backup-rows.ts';
 import type { BackupDeps, BackupRequest } from '../backup-deps.ts';
 import { latestOf } from './plan-disk.ts';
 

@@ -1,6 +1,6 @@
 import { SendenseError } from '../../../base/sendense-error.ts';
 import type { DiskDescription } from '../../../capture/source.ts';
-import type { Backup, BackupDisk } from '../../../catalog/points/backups.ts';
+import type { Backup, BackupDisk } from '../../../catalog/points/backup-rows.ts';
 import type { LayerType } from '../../../nbd/exports/export-name.ts';
 import { checkLayer } from '../../../qemu/qemu-img.ts';
 import { type ChainLayer, isChainDamage, layerChain } from '../../../repository/layers/layer-chain.ts';
