@@ -15,6 +15,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createBucket } from '../src/mirror/store/s3-abilities.ts';
 import { S3Store } from '../src/mirror/store/s3-store.ts';
 import { TestAppliance } from '../test/support/appliance.ts';
 import { bytesOf, insideDisk, makePlainDisk, sh } from '../test/support/guest-disk.ts';
@@ -71,7 +72,7 @@ async function row(
 /** PUTs of objects as long as these, a few at a time. */
 async function bareLoop(server: S3Server, bucket: string, lengths: readonly number[]): Promise<Sample> {
   const store = new S3Store(placeOf(server, bucket));
-  await store.createBucket(false);
+  await createBucket(store.bucket, false);
   const body = bytesOf('bare', Math.max(...lengths));
   const queue = [...lengths.entries()];
   const [cpu, start] = [process.cpuUsage(), performance.now()];

@@ -15,6 +15,7 @@ import { createMirror, type FoundMirror, findMirror } from '../set-up.ts';
 import { Pacer } from '../store/pacer.ts';
 import { probeStore } from '../store/probe-store.ts';
 import { Requests } from '../store/requests.ts';
+import { createBucket } from '../store/s3-abilities.ts';
 import { S3Store } from '../store/s3-store.ts';
 import { takeUpSessions } from '../upload/session.ts';
 import { syncBackup } from '../upload/sync-backup.ts';
@@ -92,7 +93,7 @@ export async function carryOut(
 async function open(task: Of<'create' | 'attach'>, { signal }: Surroundings): Promise<Opened> {
   const { place, label, applianceId, wantLock } = task;
   const first = new S3Store(place, new Requests(signal, SET_UP_TRIES));
-  if (task.task === 'create' && task.createBucket) await first.createBucket(wantLock);
+  if (task.task === 'create' && task.createBucket) await createBucket(first.bucket, wantLock);
   const mayWrite = task.task === 'create' || task.takeOver;
   const capabilities = await (mayWrite ? probeStore(first, wantLock) : unprobed());
   if (wantLock && !capabilities.object_lock)

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
 import type { Capabilities, ObjectStore } from './object-store.ts';
+import { canDeleteMany, canMultipart, isVersioned, refusesWrongMd5 } from './s3-abilities.ts';
 import type { S3Store } from './s3-store.ts';
 
 /** Longer than the clocks of servers round to. */
@@ -53,16 +54,17 @@ export async function probeStore(store: S3Store, wantLock: boolean): Promise<Cap
       () => false,
     );
     if (!ranged) throw unfit(store, 'it does not answer to reads of a part of an object');
-    const versioning = await store.isVersioned();
+    made.push(key('md5'));
+    const versioning = await isVersioned(store.bucket);
     return {
       probed_at: new Date().toISOString(),
       conditional_put: absent,
       conditional_replace: (takesQuoted || takesBare) && refusesStale,
       bare_etags: takesBare,
-      checks_md5: await store.refusesWrongMd5(key('md5')),
-      multipart: await store.canMultipart(key('parts')),
+      checks_md5: await refusesWrongMd5(store.bucket, key('md5')),
+      multipart: await canMultipart(store.bucket, key('parts')),
       ranged_get: ranged,
-      delete_many: await store.canDeleteMany(key('many')),
+      delete_many: await canDeleteMany(store.bucket, key('many')),
       versioning,
       object_lock: wantLock && versioning ? await provesLock(store, key('lock')) : false,
     };
@@ -98,4 +100,4 @@ async function provesLock(store: S3Store, key: string): Promise<boolean> {
 }
 
 const unfit = (store: S3Store, detail: string) =>
-  new SendenseError('MIRROR_UNFIT', { endpoint: store.endpoint, detail });
+  new SendenseError('MIRROR_UNFIT', { endpoint: store.bucket.place.endpoint, detail });

@@ -1,22 +1,10 @@
-import { createHash } from 'node:crypto';
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
 import {
-  AbortMultipartUploadCommand,
-  CreateBucketCommand,
-  CreateMultipartUploadCommand,
   DeleteObjectCommand,
-  DeleteObjectsCommand,
-  GetBucketVersioningCommand,
   GetObjectCommand,
-  GetObjectRetentionCommand,
   HeadObjectCommand,
   ListObjectsV2Command,
   ListObjectVersionsCommand,
   PutObjectCommand,
-  PutObjectLegalHoldCommand,
-  PutObjectRetentionCommand,
-  S3Client,
 } from '@aws-sdk/client-s3';
 import { hasCode, SendenseError } from '../../base/sendense-error.ts';
 import type {
@@ -28,64 +16,32 @@ import type {
   StorePlace,
 } from './object-store.ts';
 import { Requests } from './requests.ts';
-
-/** More than ever run at once, so that no request waits for a socket. */
-const MAX_SOCKETS = 64;
-const CONNECT_TIMEOUT_MS = 10_000;
-/** Without a byte for so long the server counts as gone. */
-const SILENCE_MS = 60_000;
+import { md5, S3Bucket } from './s3-bucket.ts';
+import { lockHeaders, retain, retentionOf, setLegalHold } from './s3-locks.ts';
 
 /**
  * A bucket over the AWS SDK. Bodies are always whole buffers with their length: streams are stored wrongly or refused
  * by several servers. Its retries are ours, since the SDK's know nothing of 403 that means slow down.
  */
 export class S3Store implements ObjectStore {
-  readonly #client: S3Client;
-  readonly #place: StorePlace;
-  readonly requests: Requests;
+  readonly bucket: S3Bucket;
 
   constructor(place: StorePlace, requests: Requests = new Requests()) {
-    this.#place = place;
-    this.requests = requests;
-    const sockets = { keepAlive: true, maxSockets: MAX_SOCKETS };
-    this.#client = new S3Client({
-      endpoint: place.endpoint,
-      region: place.region,
-      forcePathStyle: place.pathStyle,
-      credentials: { accessKeyId: place.accessKey, secretAccessKey: place.secretKey },
-      maxAttempts: 1,
-      // the SDK would otherwise add checksums that half of the servers do not know
-      requestChecksumCalculation: 'WHEN_REQUIRED',
-      responseChecksumValidation: 'WHEN_REQUIRED',
-      requestHandler: {
-        connectionTimeout: CONNECT_TIMEOUT_MS,
-        socketTimeout: SILENCE_MS,
-        httpAgent: new HttpAgent(sockets),
-        httpsAgent: new HttpsAgent(place.tlsCa === null ? sockets : { ...sockets, ca: place.tlsCa }),
-      },
-    });
-    // a whole pack is hashed for its signature: beside what else runs, not in its way
-    this.#client.middlewareStack.add(
-      (next) => async (args) => {
-        await hashAside(args.request);
-        return await next(args);
-      },
-      { step: 'build', name: 'hashAside' },
-    );
+    this.bucket = new S3Bucket(place, requests);
   }
 
   close(): void {
-    this.#client.destroy();
+    this.bucket.client.destroy();
   }
 
   async put(key: string, body: Buffer, options: PutOptions = {}): Promise<string> {
     const { ifAbsent, ifMatch, retention } = options;
-    const capabilities = this.#place.capabilities;
+    const capabilities = this.bucket.place.capabilities;
     const canCondition = { absent: capabilities?.conditional_put, match: capabilities?.conditional_replace };
-    const answer = await this.#send('writing', key, () =>
-      this.#client.send(
+    const answer = await this.bucket.send('writing', key, () =>
+      this.bucket.client.send(
         new PutObjectCommand({
-          ...this.#at(key),
+          ...this.bucket.at(key),
           Body: body,
           ContentLength: body.length,
           // object lock demands it; the signature covers the body anyway
@@ -102,10 +58,10 @@ export class S3Store implements ObjectStore {
   }
 
   async get(key: string, range?: ByteRange) {
-    return await this.#send('reading', key, async () => {
-      const answer = await this.#client.send(
+    return await this.bucket.send('reading', key, async () => {
+      const answer = await this.bucket.client.send(
         new GetObjectCommand({
-          ...this.#at(key),
+          ...this.bucket.at(key),
           ...(range ? { Range: `bytes=${range.offset}-${range.offset + range.length - 1}` } : {}),
         }),
       );
@@ -118,8 +74,8 @@ export class S3Store implements ObjectStore {
 
   async head(key: string): Promise<ObjectInfo | null> {
     try {
-      const answer = await this.#send('reading', key, () =>
-        this.#client.send(new HeadObjectCommand(this.#at(key))),
+      const answer = await this.bucket.send('reading', key, () =>
+        this.bucket.client.send(new HeadObjectCommand(this.bucket.at(key))),
       );
       return {
         key,
@@ -134,10 +90,10 @@ export class S3Store implements ObjectStore {
   }
 
   async *list(prefix: string): AsyncGenerator<ObjectInfo> {
-    const { bucket, prefix: base } = this.#place;
+    const { bucket, prefix: base } = this.bucket.place;
     for (let token: string | undefined; ; ) {
-      const page = await this.#send('listing', prefix, () =>
-        this.#client.send(
+      const page = await this.bucket.send('listing', prefix, () =>
+        this.bucket.client.send(
           new ListObjectsV2Command({ Bucket: bucket, Prefix: base + prefix, ContinuationToken: token }),
         ),
       );
@@ -163,7 +119,7 @@ export class S3Store implements ObjectStore {
   }
 
   async #deleteOne(key: string): Promise<void> {
-    if (this.#place.capabilities?.versioning === true) await this.deleteVersions(key);
+    if (this.bucket.place.capabilities?.versioning === true) await this.deleteVersions(key);
     else await this.#remove(key);
   }
 
@@ -174,10 +130,10 @@ export class S3Store implements ObjectStore {
 
   async #remove(key: string, version?: string): Promise<void> {
     try {
-      await this.#send('deleting', key, () =>
-        this.#client.send(
+      await this.bucket.send('deleting', key, () =>
+        this.bucket.client.send(
           new DeleteObjectCommand({
-            ...this.#at(key),
+            ...this.bucket.at(key),
             ...(version === undefined ? {} : { VersionId: version }),
           }),
         ),
@@ -193,11 +149,11 @@ export class S3Store implements ObjectStore {
   }
 
   async #versionsOf(key: string): Promise<string[]> {
-    const { Bucket, Key } = this.#at(key);
+    const { Bucket, Key } = this.bucket.at(key);
     const found: string[] = [];
     for (let marker: string | undefined, version: string | undefined; ; ) {
-      const page = await this.#send('listing', key, () =>
-        this.#client.send(
+      const page = await this.bucket.send('listing', key, () =>
+        this.bucket.client.send(
           new ListObjectVersionsCommand({ Bucket, Prefix: Key, KeyMarker: marker, VersionIdMarker: version }),
         ),
       );
@@ -210,46 +166,22 @@ export class S3Store implements ObjectStore {
   }
 
   async retain(key: string, retention: ObjectRetention): Promise<void> {
-    const { ObjectLockMode, ObjectLockRetainUntilDate } = lockHeaders(retention);
-    await this.#send('locking', key, () =>
-      this.#client.send(
-        new PutObjectRetentionCommand({
-          ...this.#at(key),
-          Retention: { Mode: ObjectLockMode, RetainUntilDate: ObjectLockRetainUntilDate },
-        }),
-      ),
-    );
+    await retain(this.bucket, key, retention);
   }
 
   async retentionOf(key: string): Promise<ObjectRetention | null> {
-    if (this.#place.capabilities?.object_lock === false) return null;
-    try {
-      const { Retention } = await this.#send('reading the lock of', key, () =>
-        this.#client.send(new GetObjectRetentionCommand(this.#at(key))),
-      );
-      if (!Retention?.RetainUntilDate) return null;
-      const mode = Retention.Mode === 'COMPLIANCE' ? 'compliance' : 'governance';
-      return { mode, until: Retention.RetainUntilDate };
-    } catch (error) {
-      // no lock on it, told in different ways
-      if (hasCode(error, 'MIRROR_OBJECT_MISSING', 'MIRROR_FAILED')) return null;
-      throw error;
-    }
+    return await retentionOf(this.bucket, key);
   }
 
   async setLegalHold(key: string, isHeld: boolean): Promise<void> {
-    await this.#send('holding', key, () =>
-      this.#client.send(
-        new PutObjectLegalHoldCommand({ ...this.#at(key), LegalHold: { Status: isHeld ? 'ON' : 'OFF' } }),
-      ),
-    );
+    await setLegalHold(this.bucket, key, isHeld);
   }
 
   /** To the second, from the header that every answer has. */
   async now(): Promise<Date> {
-    const client = this.#client;
+    const client = this.bucket.client;
     let seen: string | undefined;
-    const command = new ListObjectsV2Command({ Bucket: this.#place.bucket, MaxKeys: 1 });
+    const command = new ListObjectsV2Command({ Bucket: this.bucket.place.bucket, MaxKeys: 1 });
     command.middlewareStack.add(
       (next) => async (args) => {
         const result = await next(args);
@@ -259,93 +191,7 @@ export class S3Store implements ObjectStore {
       },
       { step: 'deserialize', priority: 'low' },
     );
-    await this.#send('reading', '', () => client.send(command));
+    await this.bucket.send('reading', '', () => client.send(command));
     return seen === undefined ? new Date() : new Date(seen);
   }
-
-  /** @param withLock object lock can only be switched on when a bucket is made */
-  async createBucket(withLock: boolean): Promise<void> {
-    const { bucket } = this.#place;
-    await this.#send('making the bucket', bucket, () =>
-      this.#client.send(new CreateBucketCommand({ Bucket: bucket, ObjectLockEnabledForBucket: withLock })),
-    );
-  }
-
-  get endpoint(): string {
-    return this.#place.endpoint;
-  }
-
-  async isVersioned(): Promise<boolean> {
-    try {
-      const { bucket } = this.#place;
-      const { Status } = await this.#send('reading the versioning of', bucket, () =>
-        this.#client.send(new GetBucketVersioningCommand({ Bucket: bucket })),
-      );
-      return Status === 'Enabled';
-    } catch (error) {
-      if (hasCode(error, 'MIRROR_DENIED', 'MIRROR_FAILED')) return false;
-      throw error;
-    }
-  }
-
-  async refusesWrongMd5(key: string): Promise<boolean> {
-    const request = {
-      ...this.#at(key),
-      Body: Buffer.from('one'),
-      ContentLength: 3,
-      ContentMD5: md5(Buffer.from('two')),
-    };
-    const isTaken = await this.#tries('writing', key, () => this.#client.send(new PutObjectCommand(request)));
-    if (isTaken) await this.delete([key]);
-    return !isTaken;
-  }
-
-  async canMultipart(key: string): Promise<boolean> {
-    return await this.#tries('writing', key, async () => {
-      const { UploadId } = await this.#client.send(new CreateMultipartUploadCommand(this.#at(key)));
-      await this.#client.send(new AbortMultipartUploadCommand({ ...this.#at(key), UploadId }));
-    });
-  }
-
-  async canDeleteMany(key: string): Promise<boolean> {
-    const { Bucket, Key } = this.#at(key);
-    return await this.#tries('deleting', key, () =>
-      this.#client.send(new DeleteObjectsCommand({ Bucket, Delete: { Objects: [{ Key }], Quiet: true } })),
-    );
-  }
-
-  async #tries(action: string, key: string, request: () => Promise<unknown>): Promise<boolean> {
-    try {
-      await this.#send(action, key, request);
-      return true;
-    } catch (error) {
-      if (hasCode(error, 'MIRROR_FAILED', 'MIRROR_DENIED', 'MIRROR_OBJECT_MISSING')) return false;
-      throw error;
-    }
-  }
-
-  #at(key: string) {
-    return { Bucket: this.#place.bucket, Key: this.#place.prefix + key };
-  }
-
-  #send<T>(action: string, key: string, request: () => Promise<T>): Promise<T> {
-    return this.requests.run(this.#place, action, key, request);
-  }
 }
-
-const HASHED_ASIDE_BYTES = 1024 * 1024;
-
-/** Tells the signer the SHA-256 of a long body, which a thread of the pool has worked out. */
-async function hashAside(request: unknown): Promise<void> {
-  const { body, headers } = request as { body?: unknown; headers: Record<string, string> };
-  if (!(body instanceof Uint8Array) || body.length < HASHED_ASIDE_BYTES) return;
-  const digest = await crypto.subtle.digest('SHA-256', body as Uint8Array<ArrayBuffer>);
-  headers['x-amz-content-sha256'] = Buffer.from(digest).toString('hex');
-}
-
-const md5 = (body: Buffer): string => createHash('md5').update(body).digest('base64');
-
-const lockHeaders = ({ mode, until }: ObjectRetention) => ({
-  ObjectLockMode: mode === 'compliance' ? ('COMPLIANCE' as const) : ('GOVERNANCE' as const),
-  ObjectLockRetainUntilDate: until,
-});
