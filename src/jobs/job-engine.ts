@@ -4,65 +4,18 @@ import { asNow, inJob } from '../base/actor.ts';
 import type { Clock } from '../base/clock.ts';
 import { newJobId } from '../base/ids.ts';
 import type { Logger } from '../base/logger.ts';
-import {
-  type ErrorReport,
-  hasCode,
-  messageOf,
-  SendenseError,
-  toSendenseError,
-} from '../base/sendense-error.ts';
+import { type ErrorReport, hasCode, SendenseError, toSendenseError } from '../base/sendense-error.ts';
 import type { EventLog } from '../catalog/events/events.ts';
-import {
-  type Job,
-  type JobKind,
-  type JobProgress,
-  type JobQueries,
-  type JobStep,
-  noProgress,
-} from '../catalog/jobs.ts';
+import { type Job, type JobQueries, type JobStep, noProgress } from '../catalog/jobs.ts';
+import { JobSaver } from './job-saver.ts';
 import { isFinished, type JobEvent, nextStatus } from './job-state.ts';
+import type { JobContext, JobWork } from './job-work.ts';
 
 /** How often progress reaches the database; watchers get every step. */
 const SAVE_PROGRESS_MS = 1_000;
 
 /** Verifying and merging may go on beside each other; both give way. */
 const BACKGROUND_JOBS = 2;
-/** How long to wait for room in the catalogue. */
-const SAVE_AGAIN_MS = 5_000;
-
-/** What a running job may do to its own record. */
-export interface JobContext {
-  readonly jobId: string;
-  readonly signal: AbortSignal;
-  setPhase(phase: string): void;
-  setProgress(progress: JobProgress): void;
-  warn(text: string): void;
-  /** What `job show` tells of the outcome. */
-  setResult(result: Readonly<Record<string, unknown>>): void;
-  /** To be written before an outside effect. */
-  intent(step: string, detail?: Readonly<Record<string, unknown>>): void;
-  /** This job is left as it is when it is interrupted: the next daemon goes on with it. */
-  suspend(): void;
-  /** To be written after it. */
-  fact(step: string, detail?: Readonly<Record<string, unknown>>): void;
-}
-
-export interface JobWork {
-  readonly kind: JobKind;
-  /** Takes no place of the jobs that people wait for; few of these run at a time. */
-  readonly isBackground?: boolean;
-  /** Long work that goes on beside the others, one at a time. */
-  readonly isAside?: boolean;
-  /** Takes no place of any other work: starts it when its own kind has room. */
-  readonly lane?: (start: () => Promise<Job>) => Promise<Job>;
-  readonly vmName: string | null;
-  readonly backupId: string | null;
-  readonly request: Readonly<Record<string, unknown>>;
-  run(context: JobContext): Promise<void>;
-  /** Called once after the job left the state `running` or `pending`, whatever the end. */
-  ended(job: Job): void;
-}
-
 interface EngineDeps {
   readonly jobs: JobQueries;
   readonly events: EventLog;
@@ -92,14 +45,14 @@ export class JobEngine {
   readonly #background = pLimit(BACKGROUND_JOBS);
   readonly #aside = pLimit(1);
   readonly #running = new Map<string, Running>();
-  /** Newest state of jobs that the catalogue could not take. */
-  readonly #unsaved = new Map<string, Job>();
+  readonly #saver: JobSaver;
   /** `job` on every change of any job. */
   readonly changes = new EventEmitter<{ job: [Job] }>();
   #closed = false;
 
   constructor(deps: EngineDeps) {
     this.#deps = deps;
+    this.#saver = new JobSaver(deps.jobs, deps.logger);
     this.#limit = pLimit(deps.maxConcurrent());
     this.changes.setMaxListeners(0);
   }
@@ -161,7 +114,7 @@ export class JobEngine {
 
   /** The freshest view: from memory while it runs. */
   get(jobId: string): Job | null {
-    return this.#running.get(jobId)?.job ?? this.#unsaved.get(jobId) ?? this.#deps.jobs.byId(jobId);
+    return this.#running.get(jobId)?.job ?? this.#saver.unsaved(jobId) ?? this.#deps.jobs.byId(jobId);
   }
 
   /** Resolves when the job has ended; at once when it already has. @throws JOB_UNKNOWN */
@@ -187,6 +140,7 @@ export class JobEngine {
   /** Stops everything and waits until it is cleaned up. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#saver.close();
     const all = [...this.#running.values()];
     for (const running of all) {
       running.interrupted = true;
@@ -255,31 +209,9 @@ export class JobEngine {
     const now = Date.now();
     if (save || now - running.savedAt >= SAVE_PROGRESS_MS) {
       running.savedAt = now;
-      this.#save(running.job);
+      this.#saver.save(running.job);
     }
     if (!isFinished(running.job.status)) this.changes.emit('job', running.job);
-  }
-
-  /**
-   * A full disk must not end the daemon, nor the job that is about to free it: what could not be written stays in
-   * memory and is written as soon as there is room.
-   */
-  #save(job: Job): void {
-    try {
-      this.#deps.jobs.save(job);
-      this.#unsaved.delete(job.id);
-    } catch (error) {
-      this.#deps.logger.error(
-        { job: job.id, error: messageOf(error) },
-        'the state of a job cannot be written',
-      );
-      this.#unsaved.set(job.id, job);
-      if (this.#closed) return;
-      setTimeout(() => {
-        const unsaved = this.#unsaved.get(job.id);
-        if (unsaved) this.#save(unsaved);
-      }, SAVE_AGAIN_MS).unref();
-    }
   }
 
   #contextOf(running: Running): JobContext {

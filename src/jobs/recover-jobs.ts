@@ -16,7 +16,7 @@ import { canResume, type Resumption, readResumption } from './backup/resume/resu
 import { recordEnd } from './backup/start-backup.ts';
 import { nextStatus } from './job-state.ts';
 import type { Repositories } from './repository/repositories.ts';
-import { settleAttempts } from './repository/unpublished.ts';
+import { settleAttempts } from './repository/scan/unpublished.ts';
 
 export interface RecoverDeps {
   readonly catalog: Catalog;

@@ -85,7 +85,8 @@ export async function startAppliance(deps: ApplianceDeps): Promise<Appliance> {
     ...{ catalog, clock, config, libvirt, logger, paths },
     onStep: (step) => deps.onStep?.(step),
   });
-  const { locks, repositories } = recovered;
+  const { keeper: repositoryKeeper, locks } = recovered;
+  const { repositories } = repositoryKeeper;
 
   const programs = wireTools({ catalog, config, logger, paths, versions: tools });
   started.defer(() => programs.stop());
@@ -216,7 +217,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<Appliance> {
       live: { ...restore, ...live },
       browse: { catalog, mounts, downloads },
       bootTests: { ...restore, clock, boots },
-      repositories: { ...space, engine, repositories, locks },
+      repositories: { ...space, engine, repositories, locks, keeper: repositoryKeeper },
       verify,
       policies: policies.routeDeps,
       coverage: { ...policies.routeDeps, health },
@@ -246,7 +247,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<Appliance> {
   const tracker = new SpaceTracker(space);
   const watch = new RepositoryWatch({
     catalog,
-    repositories,
+    keeper: repositoryKeeper,
     pollMs: config.repository.poll_s * 1000,
     onSeen: (record) => void tracker.seen(record),
   });
@@ -271,7 +272,7 @@ export async function startAppliance(deps: ApplianceDeps): Promise<Appliance> {
       data: {},
     });
     live.watch[Symbol.dispose]();
-    await repositories.closeAll();
+    await repositoryKeeper.closeAll();
     await observation.stop();
     catalog[Symbol.dispose]();
     await served.forget();

@@ -22,7 +22,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { systemClock as clock } from '../../src/base/clock.ts';
 import { messageOf, SendenseError } from '../../src/base/sendense-error.ts';
 import { type Catalog, createCatalog } from '../../src/catalog/catalog.ts';
-import { Repositories } from '../../src/jobs/repository/repositories.ts';
+import type { Repositories } from '../../src/jobs/repository/repositories.ts';
+import { RepositoryKeeper } from '../../src/jobs/repository/repository-keeper.ts';
 import { chainResource, ResourceLocks } from '../../src/jobs/resource-locks.ts';
 import { Tally } from '../../src/jobs/verify/record-outcome.ts';
 import { type MachineScope, type VerifyRun, verifyMachine } from '../../src/jobs/verify/verify-machine.ts';
@@ -58,6 +59,7 @@ const appliance = new TestAppliance();
 let views: ChainViews;
 let pool: DigestPool;
 let catalog: Catalog;
+let keeper: RepositoryKeeper;
 let repositories: Repositories;
 
 const folderOf = (point: Point) => join(repository, point.vmUuid, 'disk-0');
@@ -111,18 +113,19 @@ afterAll(async () => {
 beforeEach(async () => {
   cpSync(pristine, repository, { recursive: true, preserveTimestamps: true });
   catalog = createCatalog(at('catalog.db'), clock, logger);
-  repositories = new Repositories({
+  keeper = new RepositoryKeeper({
     catalog,
     clock,
     locks: new ResourceLocks(),
     home: work,
     settling: settlingDeps({ runFolder: work }, logger, () => undefined),
   });
-  await repositories.openAll(repository);
+  await keeper.openAll(repository);
+  repositories = keeper.repositories;
   await repositories.firstLooks();
 });
 afterEach(async () => {
-  await repositories.closeAll();
+  await keeper.closeAll();
   catalog[Symbol.dispose]();
   for (const name of readdirSync(work).filter((file) => file.startsWith('catalog.db'))) rmSync(at(name));
   rmSync(repository, { recursive: true, force: true });

@@ -6,7 +6,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { createLogger } from '../../src/base/logger.ts';
 import { SendenseError } from '../../src/base/sendense-error.ts';
 import { type Catalog, createCatalog } from '../../src/catalog/catalog.ts';
-import { Repositories } from '../../src/jobs/repository/repositories.ts';
+import { RepositoryKeeper } from '../../src/jobs/repository/repository-keeper.ts';
 import { chainResource, ResourceLocks } from '../../src/jobs/resource-locks.ts';
 
 const logger = createLogger('silent');
@@ -14,7 +14,7 @@ let work: string;
 let root: string;
 let catalog: Catalog;
 let locks: ResourceLocks;
-let repositories: Repositories;
+let keeper: RepositoryKeeper;
 
 beforeEach(() => {
   work = mkdtempSync(join(tmpdir(), 'sd-scan-'));
@@ -22,12 +22,12 @@ beforeEach(() => {
   catalog = createCatalog(join(work, 'catalog.db'), systemClock, logger);
 });
 afterEach(async () => {
-  await repositories.closeAll();
+  await keeper.closeAll();
   catalog[Symbol.dispose]();
   rmSync(work, { recursive: true, force: true });
 });
 
-function build(): Repositories {
+function build(): RepositoryKeeper {
   locks = new ResourceLocks();
   const control = {
     workFolder: join(work, 'run'),
@@ -36,15 +36,15 @@ function build(): Repositories {
     signal: new AbortController().signal,
   };
   const settling = { logger, onStep: () => undefined, control };
-  return new Repositories({ catalog, clock: systemClock, locks, settling, home: work });
+  return new RepositoryKeeper({ catalog, clock: systemClock, locks, settling, home: work });
 }
 async function open(): Promise<void> {
-  repositories = build();
-  await repositories.openAll(root);
-  await repositories.firstLooks();
+  keeper = build();
+  await keeper.openAll(root);
+  await keeper.repositories.firstLooks();
 }
 async function reopen(): Promise<void> {
-  await repositories.closeAll();
+  await keeper.closeAll();
   await open();
 }
 
@@ -126,12 +126,12 @@ it('lets nobody at a chain before its machine was looked at, and takes the one f
   await open();
   for (let machine = 1; machine <= 40; machine += 1) publish(machine, 1);
   await reopen();
-  await repositories.closeAll();
+  await keeper.closeAll();
   for (let machine = 1; machine <= 40; machine += 1) publish(machine, 2);
-  repositories = build();
-  const opening = repositories.openAll(root);
-  await expect.poll(() => repositories.all().length, { interval: 0 }).toBe(1);
-  const [repository] = repositories.all();
+  keeper = build();
+  const opening = keeper.openAll(root);
+  await expect.poll(() => keeper.repositories.all().length, { interval: 0 }).toBe(1);
+  const [repository] = keeper.repositories.all();
   const resource = chainResource(repository?.id ?? '', 'ctx-m40');
   const busy = (holder: string) => new SendenseError('CHAIN_BUSY', { vm: 'm40', holder });
   const release = await locks.acquireSoon('a test', [{ resource, exclusive: false, busy }]);

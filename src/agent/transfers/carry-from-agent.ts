@@ -6,7 +6,7 @@ import type { DiskAtAgent } from '../../capture/source.ts';
 import type { AgentQueries } from '../../catalog/agents.ts';
 import type { Carried, Carrier, CarryOrder } from '../../jobs/backup/carry/carrier.ts';
 import { proveFilled } from '../../jobs/backup/carry/prove-filled.ts';
-import type { JobContext } from '../../jobs/job-engine.ts';
+import type { JobContext } from '../../jobs/job-work.ts';
 import { exportNameFor } from '../../nbd/exports/export-name.ts';
 import { RowJournal } from '../../nbd/mover/rows/row-journal.ts';
 import { writtenPart } from '../../repository/layers/written-part.ts';

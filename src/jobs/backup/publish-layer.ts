@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import type { ManifestDisk, Sidecar } from '../../repository/documents.ts';
 import { REPOSITORY_FORMAT } from '../../repository/documents.ts';
 import { digestFile, nameLayer, sealLayer, writeSidecar } from '../../repository/layers/seal-layer.ts';
-import type { JobContext } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
 import type { FilledLayer } from './carry/fill-layer.ts';
 

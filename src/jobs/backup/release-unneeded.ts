@@ -4,7 +4,7 @@ import type { BackupDisk } from '../../catalog/points/backup-rows.ts';
 import type { Vm } from '../../catalog/vms.ts';
 import { layout } from '../../repository/layout.ts';
 import { readSidecar } from '../../repository/read-repository.ts';
-import type { JobContext } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
 import { machineRef } from './plan/machine-ref.ts';
 

@@ -4,7 +4,7 @@ import { type Manifest, type ManifestDisk, REPOSITORY_FORMAT } from '../../repos
 import { discardLayer } from '../../repository/layers/seal-layer.ts';
 import { confirmWritable } from '../../repository/open-repository.ts';
 import { findManifest, writeManifest } from '../../repository/publish-backup.ts';
-import type { JobContext } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import { confirmSoon } from '../repository/confirm-soon.ts';
 import { guardRepository } from '../repository/guard-repository.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';

@@ -5,7 +5,7 @@ import type { Vm } from '../../catalog/vms.ts';
 import { discardLayer } from '../../repository/layers/seal-layer.ts';
 import { layerFiles, layout } from '../../repository/layout.ts';
 import { findManifest, writeVmFile } from '../../repository/publish-backup.ts';
-import type { JobContext } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import { vmDocumentOf } from '../machines/vm-document.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
 import { foundDisks, machineRef } from './plan/machine-ref.ts';

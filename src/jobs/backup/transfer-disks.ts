@@ -3,7 +3,7 @@ import type { MachineDescription, ReadableDisk, Snapshot, SnapshotDisk } from '.
 import { layerFiles, layout } from '../../repository/layout.ts';
 import { confirmWritable } from '../../repository/open-repository.ts';
 import { makeDiskFolder } from '../../repository/publish-backup.ts';
-import type { JobContext } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import type { BackupDeps, BackupRequest } from './backup-deps.ts';
 import { type FilledLayer, fillLayer } from './carry/fill-layer.ts';
 import { TransferProgress } from './carry/transfer-progress.ts';

@@ -13,7 +13,7 @@ import { linePattern } from '../../restore/boot/line-pattern.ts';
 import { type BootPlace, runBoot, withBootFolders } from '../../restore/boot/run-boot.ts';
 import { endOf } from '../end-of-job.ts';
 import { findCompleted } from '../find-backup.ts';
-import type { JobContext } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import { type ReadableDisk, readableDisks } from '../restore/read-chain.ts';
 import { type RestoreDeps, restoreLocks } from '../restore/restore-deps.ts';
 import { recordBootTest } from './adopt-boot-tests.ts';

@@ -13,7 +13,7 @@ import { mergeLayersOf } from '../../repository/merge/merge-layers.ts';
 import { type MergeLayer, planCompression, planCut, planMerges } from '../../repository/merge/plan-merge.ts';
 import { compressionOf, confirmWritable, repositorySpace } from '../../repository/open-repository.ts';
 import { findManifest } from '../../repository/publish-backup.ts';
-import type { JobContext } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import type { LockRequest, ResourceLocks } from '../resource-locks.ts';
 import { type MachinePlace, releaseLayers } from './retire-backup.ts';
 import { freedBy, rewriteSentences } from './rewrite-effects.ts';

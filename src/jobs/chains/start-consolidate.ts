@@ -1,7 +1,8 @@
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Job } from '../../catalog/jobs.ts';
 import { endOf } from '../end-of-job.ts';
-import type { JobContext, JobEngine } from '../job-engine.ts';
+import type { JobEngine } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import { chainResource, type LockRequest } from '../resource-locks.ts';
 import {
   type ConsolidateDeps,

@@ -23,7 +23,7 @@ import {
 } from '../../repository/open-repository.ts';
 import { findManifest, makeDiskFolder, writeManifest, writeVmFile } from '../../repository/publish-backup.ts';
 import { readDocument } from '../../repository/read-document.ts';
-import type { JobContext } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import { confirmSoon } from '../repository/confirm-soon.ts';
 import { guardRepository } from '../repository/guard-repository.ts';
 import { inTarget } from './choose-points.ts';

@@ -26,7 +26,7 @@ import { confirmWritable, type Repository } from '../../repository/open-reposito
 import { findManifest, makeDiskFolder, writeManifest, writeVmFile } from '../../repository/publish-backup.ts';
 import { readMachine } from '../../repository/read-repository.ts';
 import type { ChainsChanged } from '../chains/chain-keeper.ts';
-import type { JobContext } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import { guardRepository } from '../repository/guard-repository.ts';
 import { accessOf, findRecord, type MirrorDeps } from './mirror-deps.ts';
 import type { MirroredBackup } from './mirror-points.ts';

@@ -4,7 +4,7 @@ import type { MirrorRecord } from '../../catalog/mirrors/mirrors.ts';
 import type { CollectReport } from '../../mirror/program/mirror-task.ts';
 import { runTask } from '../../mirror/program/run-task.ts';
 import { endOf } from '../end-of-job.ts';
-import type { JobContext } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import {
   accessOf,
   findRecord,

@@ -8,7 +8,7 @@ import { runTask } from '../../mirror/program/run-task.ts';
 import { noSyncProgress } from '../../mirror/upload/sync-progress.ts';
 import { endOf } from '../end-of-job.ts';
 import { findCompleted, findVm } from '../find-backup.ts';
-import type { JobContext } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import { chainResource } from '../resource-locks.ts';
 import { readBackupInput } from './backup-input.ts';
 import { openGuestExports } from './guest-exports.ts';

@@ -13,7 +13,7 @@ import {
   type StartConsolidateDeps,
 } from '../chains/start-consolidate.ts';
 import { endOf } from '../end-of-job.ts';
-import type { JobContext } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import type { Repositories } from '../repository/repositories.ts';
 import type { LockRequest } from '../resource-locks.ts';
 import { type MachinePlan, type PrunePlan, type PruneRequest, planPrune } from './plan-prune.ts';

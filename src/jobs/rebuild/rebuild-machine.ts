@@ -5,8 +5,8 @@ import type { Vm } from '../../catalog/vms.ts';
 import type { Manifest } from '../../repository/documents.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import type { MachineContent } from '../../repository/read-repository.ts';
-import { adoptMachine } from '../repository/adopt-machine.ts';
-import { adoptVerdicts } from '../repository/adopt-verdicts.ts';
+import { adoptMachine } from '../repository/scan/adopt-machine.ts';
+import { adoptVerdicts } from '../repository/scan/adopt-verdicts.ts';
 
 /** Ids of backups whose rows changed. */
 export interface Differences {

@@ -3,11 +3,11 @@ import { resolve } from 'node:path';
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { type Repository, readRepositoryDocument } from '../../repository/open-repository.ts';
-import type { Repositories } from './repositories.ts';
+import type { RepositoryKeeper } from './repository-keeper.ts';
 
 export interface AttachDeps {
   readonly catalog: Catalog;
-  readonly repositories: Repositories;
+  readonly keeper: RepositoryKeeper;
 }
 
 export interface AttachedRepository {
@@ -27,7 +27,7 @@ export async function attachRepository(
   name: string,
   path: string,
 ): Promise<AttachedRepository> {
-  const { catalog, repositories } = deps;
+  const { catalog, keeper } = deps;
   const root = await realpath(path).catch(() => resolve(path));
   const document = await readRepositoryDocument(root);
   if (document === null)
@@ -36,10 +36,10 @@ export async function attachRepository(
       detail: 'there is no repository.json; `repository add` makes a new repository',
     });
   const twin = catalog.repositories.all().find((known) => known.id === document.repository_id);
-  const isOpen = repositories.all().some((known) => known.id === document.repository_id);
+  const isOpen = keeper.repositories.all().some((known) => known.id === document.repository_id);
   if (twin && (isOpen || twin.name !== name))
     throw new SendenseError('REPOSITORY_IS_COPY', { path: root, repository: twin.name, root: twin.root });
-  const repository = await repositories.add(name, root, 'decide');
-  await repositories.firstLooks();
+  const repository = await keeper.add(name, root, 'decide');
+  await keeper.repositories.firstLooks();
   return { repository, ...catalog.backups.sizeOf(repository.id) };
 }

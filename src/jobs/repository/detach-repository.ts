@@ -1,11 +1,11 @@
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { LockRequest, ResourceLocks } from '../resource-locks.ts';
-import type { Repositories } from './repositories.ts';
+import type { RepositoryKeeper } from './repository-keeper.ts';
 
 interface DetachDeps {
   readonly catalog: Catalog;
-  readonly repositories: Repositories;
+  readonly keeper: RepositoryKeeper;
   readonly locks: ResourceLocks;
 }
 
@@ -13,8 +13,8 @@ interface DetachDeps {
  * Lets go of a repository so that its file system can be unmounted. It is opened again when it was gone and is back.
  * @throws REPOSITORY_UNKNOWN, REPOSITORY_UNAVAILABLE, REPOSITORY_BUSY while a job works there or a restore point of it is mounted
  */
-export function detachRepository({ catalog, repositories, locks }: DetachDeps, name: string): void {
-  const repository = repositories.byName(name);
+export function detachRepository({ catalog, keeper, locks }: DetachDeps, name: string): void {
+  const repository = keeper.repositories.byName(name);
   const alone = (resource: string): LockRequest => ({
     resource,
     exclusive: true,
@@ -26,6 +26,6 @@ export function detachRepository({ catalog, repositories, locks }: DetachDeps, n
     // mounts and restores hold only what they read
     ...backups.map(({ id }) => alone(`backup:${id}`)),
   ]);
-  repositories.detach(repository);
+  keeper.detach(repository);
   release();
 }

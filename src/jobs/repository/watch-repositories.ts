@@ -1,10 +1,10 @@
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { RepositoryRecord } from '../../catalog/repositories/repositories.ts';
-import type { Repositories } from './repositories.ts';
+import type { RepositoryKeeper } from './repository-keeper.ts';
 
 interface WatchDeps {
   readonly catalog: Catalog;
-  readonly repositories: Repositories;
+  readonly keeper: RepositoryKeeper;
   readonly pollMs: number;
   /** After each look at one that is there. */
   readonly onSeen: (record: RepositoryRecord) => void;
@@ -33,17 +33,17 @@ export class RepositoryWatch implements AsyncDisposable {
         const done = this.#look(record).finally(() => this.#looking.delete(record.id));
         this.#looking.set(record.id, { sinceMs: Date.now(), done });
       } else if (Date.now() - looking.sinceMs > ANSWER_MS && this.#isOpen(record.id))
-        this.#deps.repositories.leave(record, 'its file system does not answer', true);
+        this.#deps.keeper.leave(record, 'its file system does not answer', true);
     }
   }
 
   async #look(record: RepositoryRecord): Promise<void> {
-    await this.#deps.repositories.look(record);
+    await this.#deps.keeper.look(record);
     if (this.#isOpen(record.id)) this.#deps.onSeen(record);
   }
 
   #isOpen(id: string): boolean {
-    return this.#deps.repositories.all().some((repository) => repository.id === id);
+    return this.#deps.keeper.repositories.all().some((repository) => repository.id === id);
   }
 
   /** What hangs is not waited for. */

@@ -11,7 +11,7 @@ import { pullDisk } from '../../restore/libvirt/pull-disk.ts';
 import { freePort } from '../../restore/live/free-port.ts';
 import { restoreDisk } from '../../restore/whole-disk/restore-disk.ts';
 import { TransferProgress } from '../backup/carry/transfer-progress.ts';
-import type { JobContext } from '../job-engine.ts';
+import type { JobContext } from '../job-work.ts';
 import type { LibvirtPlan, LibvirtRestoreDeps, LibvirtRestoreOrder } from './plan-restore-libvirt.ts';
 import type { ReadableDisk } from './read-chain.ts';
 import { forbiddenPlaces, restorePointOf, sizeOfDisk } from './restore-deps.ts';

@@ -8,8 +8,8 @@ import type { Catalog } from '../../catalog/catalog.ts';
 import { machineRef } from '../../jobs/backup/plan/machine-ref.ts';
 import { resumeBackup, type StartBackupDeps } from '../../jobs/backup/start-backup.ts';
 import { giveUpBackup, type RecoverDeps, type ResumableJob, recoverJobs } from '../../jobs/recover-jobs.ts';
-import { Repositories } from '../../jobs/repository/repositories.ts';
-import { clearLeftBehind } from '../../jobs/repository/unpublished.ts';
+import { RepositoryKeeper } from '../../jobs/repository/repository-keeper.ts';
+import { clearLeftBehind } from '../../jobs/repository/scan/unpublished.ts';
 import { ResourceLocks } from '../../jobs/resource-locks.ts';
 import type { Repository } from '../../repository/open-repository.ts';
 import { settlingDeps } from './wire-chains.ts';
@@ -26,7 +26,7 @@ interface RecoveryWiring {
 
 export interface Recovered {
   readonly locks: ResourceLocks;
-  readonly repositories: Repositories;
+  readonly keeper: RepositoryKeeper;
   /** Backups that this daemon goes on with. */
   readonly resumable: readonly ResumableJob[];
   /** Takes what they hold; to be called before anybody else can ask for it. */
@@ -40,7 +40,7 @@ export async function wireRecovery(wiring: RecoveryWiring): Promise<Recovered> {
   const { catalog, clock, config, libvirt, logger, paths } = wiring;
   const locks = new ResourceLocks();
   let backAgain = async (_repository: Repository) => {};
-  const repositories = new Repositories({
+  const keeper = new RepositoryKeeper({
     catalog,
     clock,
     locks,
@@ -48,7 +48,8 @@ export async function wireRecovery(wiring: RecoveryWiring): Promise<Recovered> {
     onBack: (repository) => backAgain(repository),
     settling: settlingDeps(paths, logger, wiring.onStep),
   });
-  await repositories.openAll(paths.defaultRepositoryFolder);
+  await keeper.openAll(paths.defaultRepositoryFolder);
+  const { repositories } = keeper;
   const recovery: RecoverDeps = {
     catalog,
     cleanUpSource: (vm, leftover) => libvirt.cleanUp(machineRef(vm), leftover),
@@ -61,7 +62,7 @@ export async function wireRecovery(wiring: RecoveryWiring): Promise<Recovered> {
   const resumable = await recoverJobs(recovery);
   for (const repository of repositories.all()) await clearLeftBehind({ catalog, clock }, repository);
   return {
-    ...{ locks, repositories, resumable },
+    ...{ locks, keeper, resumable },
     goOn: async (backups) => {
       for (const { job, resumption } of resumable) {
         await resumeBackup(backups, job, resumption).catch(async (error: unknown) => {

@@ -6,6 +6,7 @@ import { attachRepository } from '../../../jobs/repository/attach-repository.ts'
 import { detachRepository } from '../../../jobs/repository/detach-repository.ts';
 import { type RemoveRepositoryDeps, removeRepository } from '../../../jobs/repository/remove-repository.ts';
 import type { KnownRepository } from '../../../jobs/repository/repositories.ts';
+import type { RepositoryKeeper } from '../../../jobs/repository/repository-keeper.ts';
 import { type SpaceDeps, spaceReport } from '../../../jobs/repository/track-space.ts';
 import {
   compressionOf,
@@ -52,8 +53,10 @@ const orphansAnswer = z.object({
   is_cut: z.boolean(),
 });
 
-export function repositoryRoutes(deps: RemoveRepositoryDeps & RebuildDeps & SpaceDeps): Route[] {
-  const { repositories } = deps;
+export function repositoryRoutes(
+  deps: RemoveRepositoryDeps & RebuildDeps & SpaceDeps & { readonly keeper: RepositoryKeeper },
+): Route[] {
+  const { keeper, repositories } = deps;
   const repositoryView = async (known: KnownRepository) => {
     const { repository, ...state } = known;
     const { id, name, root, mount } = repository;
@@ -115,7 +118,7 @@ export function repositoryRoutes(deps: RemoveRepositoryDeps & RebuildDeps & Spac
             detail: 'mount names a mount point and mount_check is false',
           });
         const wish = body.mount_check ? (body.mount ?? 'decide') : 'none';
-        const { name } = await repositories.add(body.name, body.path, wish);
+        const { name } = await keeper.add(body.name, body.path, wish);
         return await viewOf(name);
       },
     }),

@@ -1,7 +1,7 @@
 import type { MachineRef, ReadableDisk, SnapshotDisk } from '../../../capture/source.ts';
 import type { MoveProgress } from '../../../nbd/mover/move-deps.ts';
 import type { LayerFiles } from '../../../repository/layout.ts';
-import type { JobContext } from '../../job-engine.ts';
+import type { JobContext } from '../../job-work.ts';
 import type { DiskPlan } from '../plan/plan-disk.ts';
 
 /** One disk of a snapshot, and the empty layer that shall get its bytes. */

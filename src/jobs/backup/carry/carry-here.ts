@@ -6,7 +6,7 @@ import type { SourceSpec } from '../../../nbd/mover/read/source-spec.ts';
 import { RowJournal } from '../../../nbd/mover/rows/row-journal.ts';
 import { runMover } from '../../../nbd/mover/run-mover.ts';
 import { writtenPart } from '../../../repository/layers/written-part.ts';
-import type { JobContext } from '../../job-engine.ts';
+import type { JobContext } from '../../job-work.ts';
 import type { Carrier, CarryOrder } from './carrier.ts';
 import { type ProofDeps, proveFilled } from './prove-filled.ts';
 

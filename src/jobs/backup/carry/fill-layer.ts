@@ -5,7 +5,7 @@ import { createLayer } from '../../../qemu/qemu-img.ts';
 import { claimLayer } from '../../../repository/layers/claim-layer.ts';
 import { discardLayer } from '../../../repository/layers/seal-layer.ts';
 import { type LayerFiles, layerFiles, layerStem, layout } from '../../../repository/layout.ts';
-import type { JobContext } from '../../job-engine.ts';
+import type { JobContext } from '../../job-work.ts';
 import type { DiskPlan } from '../plan/plan-disk.ts';
 import { savePlan } from '../resume/resumption.ts';
 import type { Suspension } from '../resume/suspension.ts';

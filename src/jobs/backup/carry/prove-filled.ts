@@ -4,7 +4,7 @@ import type { Logger } from '../../../base/logger.ts';
 import { SendenseError } from '../../../base/sendense-error.ts';
 import { WrittenMap } from '../../../nbd/mover/written-map.ts';
 import { disproveRows } from '../../../repository/layers/prove-rows.ts';
-import type { JobContext } from '../../job-engine.ts';
+import type { JobContext } from '../../job-work.ts';
 import type { CarryOrder } from './carrier.ts';
 
 export interface ProofDeps {

@@ -4,7 +4,7 @@ import { formatBytes } from '../../../base/units.ts';
 import type { Backup } from '../../../catalog/points/backup-rows.ts';
 import { estimateLayer } from '../../../policy/space/estimate-layer.ts';
 import { confirmWritable, repositorySpace } from '../../../repository/open-repository.ts';
-import type { JobContext } from '../../job-engine.ts';
+import type { JobContext } from '../../job-work.ts';
 import type { BackupDeps, BackupRequest } from '../backup-deps.ts';
 
 /** Enough restore points to find a month of each kind. */

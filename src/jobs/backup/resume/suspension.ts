@@ -1,6 +1,6 @@
 import { hasCode } from '../../../base/sendense-error.ts';
 import type { Snapshot } from '../../../capture/source.ts';
-import type { JobContext } from '../../job-engine.ts';
+import type { JobContext } from '../../job-work.ts';
 
 /** Whether a backup that the end of the daemon interrupts is left as it is, for the next one to go on with. */
 export class Suspension {

@@ -2,7 +2,7 @@ import type { Job } from '../../../catalog/jobs.ts';
 import type { MirrorRecord } from '../../../catalog/mirrors/mirrors.ts';
 import type { CollectReport } from '../../../mirror/program/mirror-task.ts';
 import { runTask } from '../../../mirror/program/run-task.ts';
-import type { JobContext } from '../../job-engine.ts';
+import type { JobContext } from '../../job-work.ts';
 import { accessOf, findRecord, indexFileOf, type MirrorDeps, refreshPoints } from '../mirror-deps.ts';
 import { pointsOf } from '../mirror-points.ts';
 import { submitMirrorWork } from '../start-mirror-work.ts';

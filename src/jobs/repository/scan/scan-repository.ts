@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Clock } from '../../base/clock.ts';
-import { messageOf, SendenseError } from '../../base/sendense-error.ts';
-import type { Catalog } from '../../catalog/catalog.ts';
-import { settleMachine } from '../../repository/layers/settle-machine.ts';
-import type { CarryOutDeps } from '../../repository/merge/carry-out-merge.ts';
-import { confirmRepository, type Repository } from '../../repository/open-repository.ts';
-import { machineFolders, readMachine } from '../../repository/read-repository.ts';
-import { chainResource, type ResourceLocks } from '../resource-locks.ts';
+import type { Clock } from '../../../base/clock.ts';
+import { messageOf, SendenseError } from '../../../base/sendense-error.ts';
+import type { Catalog } from '../../../catalog/catalog.ts';
+import { settleMachine } from '../../../repository/layers/settle-machine.ts';
+import type { CarryOutDeps } from '../../../repository/merge/carry-out-merge.ts';
+import { confirmRepository, type Repository } from '../../../repository/open-repository.ts';
+import { machineFolders, readMachine } from '../../../repository/read-repository.ts';
+import { chainResource, type ResourceLocks } from '../../resource-locks.ts';
 import { adoptMachine, forgetEntombed, isMachineKnown } from './adopt-machine.ts';
 
 export interface ScanDeps {

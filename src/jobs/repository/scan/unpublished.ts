@@ -1,17 +1,17 @@
 import { rm } from 'node:fs/promises';
 import { pathExists } from 'fs-extra/esm';
-import type { Clock } from '../../base/clock.ts';
-import { syncFolder } from '../../base/durable-file.ts';
-import type { Catalog } from '../../catalog/catalog.ts';
-import type { Job, JobStep } from '../../catalog/jobs.ts';
-import { recordBackup } from '../../catalog/points/record-backup.ts';
-import { layerNamePattern } from '../../repository/documents.ts';
-import { findLayers } from '../../repository/layers/disk-layers.ts';
-import { readManifests, readTombstones } from '../../repository/layers/retired-layers.ts';
-import { discardLayer } from '../../repository/layers/seal-layer.ts';
-import { layerFiles, layout } from '../../repository/layout.ts';
-import type { Repository } from '../../repository/open-repository.ts';
-import { findManifest } from '../../repository/publish-backup.ts';
+import type { Clock } from '../../../base/clock.ts';
+import { syncFolder } from '../../../base/durable-file.ts';
+import type { Catalog } from '../../../catalog/catalog.ts';
+import type { Job, JobStep } from '../../../catalog/jobs.ts';
+import { recordBackup } from '../../../catalog/points/record-backup.ts';
+import { layerNamePattern } from '../../../repository/documents.ts';
+import { findLayers } from '../../../repository/layers/disk-layers.ts';
+import { readManifests, readTombstones } from '../../../repository/layers/retired-layers.ts';
+import { discardLayer } from '../../../repository/layers/seal-layer.ts';
+import { layerFiles, layout } from '../../../repository/layout.ts';
+import type { Repository } from '../../../repository/open-repository.ts';
+import { findManifest } from '../../../repository/publish-backup.ts';
 
 interface UnpublishedDeps {
   readonly catalog: Catalog;

@@ -1,13 +1,13 @@
-import type { Clock } from '../../base/clock.ts';
-import type { Catalog } from '../../catalog/catalog.ts';
-import { adoptRepository, refreshChains } from '../../catalog/points/record-backup.ts';
-import type { Manifest } from '../../repository/documents.ts';
-import { readRetired } from '../../repository/layers/retired-layers.ts';
-import { layout } from '../../repository/layout.ts';
-import { namesIn } from '../../repository/names-in.ts';
-import type { Repository } from '../../repository/open-repository.ts';
-import type { VmContent } from '../../repository/read-repository.ts';
-import { adoptBootTests } from '../boot-tests/adopt-boot-tests.ts';
+import type { Clock } from '../../../base/clock.ts';
+import type { Catalog } from '../../../catalog/catalog.ts';
+import { adoptRepository, refreshChains } from '../../../catalog/points/record-backup.ts';
+import type { Manifest } from '../../../repository/documents.ts';
+import { readRetired } from '../../../repository/layers/retired-layers.ts';
+import { layout } from '../../../repository/layout.ts';
+import { namesIn } from '../../../repository/names-in.ts';
+import type { Repository } from '../../../repository/open-repository.ts';
+import type { VmContent } from '../../../repository/read-repository.ts';
+import { adoptBootTests } from '../../boot-tests/adopt-boot-tests.ts';
 import { adoptVerdicts } from './adopt-verdicts.ts';
 
 interface AdoptDeps {

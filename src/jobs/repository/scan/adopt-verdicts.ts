@@ -1,15 +1,15 @@
 import { lstat } from 'node:fs/promises';
 import pLimit from 'p-limit';
-import { hasCode, SendenseError } from '../../base/sendense-error.ts';
-import type { Catalog } from '../../catalog/catalog.ts';
-import type { Backup, BackupDisk } from '../../catalog/points/backup-rows.ts';
-import { chainMembers } from '../../catalog/points/record-backup.ts';
-import type { Vm } from '../../catalog/vms.ts';
-import type { Sidecar, Verification } from '../../repository/documents.ts';
-import { membersOnLayer } from '../../repository/layers/chains.ts';
-import { layerFiles, layout } from '../../repository/layout.ts';
-import type { Repository } from '../../repository/open-repository.ts';
-import { readSidecar } from '../../repository/read-repository.ts';
+import { hasCode, SendenseError } from '../../../base/sendense-error.ts';
+import type { Catalog } from '../../../catalog/catalog.ts';
+import type { Backup, BackupDisk } from '../../../catalog/points/backup-rows.ts';
+import { chainMembers } from '../../../catalog/points/record-backup.ts';
+import type { Vm } from '../../../catalog/vms.ts';
+import type { Sidecar, Verification } from '../../../repository/documents.ts';
+import { membersOnLayer } from '../../../repository/layers/chains.ts';
+import { layerFiles, layout } from '../../../repository/layout.ts';
+import type { Repository } from '../../../repository/open-repository.ts';
+import { readSidecar } from '../../../repository/read-repository.ts';
 
 /** What lies beside one layer. */
 interface LayerFacts {
