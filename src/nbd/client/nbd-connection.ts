@@ -222,6 +222,7 @@ export class NbdConnection implements AsyncDisposable {
         what,
         offset,
         into: data.into ?? null,
+        filledBytes: 0,
         errno: 0,
         statusBody: null,
         complete: () => {

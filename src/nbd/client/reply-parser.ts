@@ -11,6 +11,8 @@ export interface ReplyTarget {
   /** Where read data goes; null for requests that bring none. */
   readonly into: Uint8Array | null;
   readonly offset: number;
+  /** Bytes of `into` that were told so far. */
+  filledBytes: number;
   errno: number;
   statusBody: Buffer | null;
   complete(): void;
@@ -59,10 +61,11 @@ export class ReplyParser {
   #takeData(bytes: Buffer, position: number): number {
     const count = Math.min(bytes.length - position, this.#dataLeft);
     const into = this.#target?.into;
-    if (!into) throw new Error('data for a request that wants none');
+    if (!this.#target || !into) throw new Error('data for a request that wants none');
     into.set(bytes.subarray(position, position + count), this.#dataPosition);
     this.#dataPosition += count;
     this.#dataLeft -= count;
+    this.#target.filledBytes += count;
     if (this.#dataLeft === 0) this.#endOfChunk();
     return count;
   }
@@ -149,7 +152,10 @@ export class ReplyParser {
         this.#dataPosition = start;
         this.#dataLeft = length;
         if (length > 0) return;
-      } else target.into.fill(0, start, start + length);
+      } else {
+        target.into.fill(0, start, start + length);
+        target.filledBytes += length;
+      }
     } else if (this.#chunkType === chunk.blockStatus) target.statusBody = body;
     else if ((this.#chunkType & CHUNK_ERROR_BIT) !== 0) target.errno = body.readUInt32BE(0) || 5;
     this.#endOfChunk();
@@ -158,6 +164,9 @@ export class ReplyParser {
   #endOfChunk(): void {
     if (!this.#isLast) return;
     const target = this.#target;
+    // what was left out would be whatever the buffer held before
+    if (target?.into && target.errno === 0 && target.filledBytes !== target.into.length)
+      throw new Error('an answer that leaves out bytes of its request');
     this.#target = null;
     this.#forget(this.#cookie);
     target?.complete();
