@@ -13,6 +13,13 @@ interface QmpMessage {
 /** All our commands begin something or are done at once; a daemon that does not answer must hold up nobody for ever. */
 const ANSWER_TIMEOUT_MS = 120_000;
 
+/**
+ * Who connects in the moment in which QEMU hands its monitor to another thread is never greeted (one start in some
+ * hundreds, QEMU 7.2). A new connection is.
+ */
+const GREETING_TIMEOUT_MS = 3_000;
+const GREETING_TRIES = 5;
+
 interface PendingCommand {
   readonly command: string;
   readonly resolve: (value: unknown) => void;
@@ -35,13 +42,30 @@ export class QmpClient implements AsyncDisposable {
     socket.on('close', () => this.#failAll());
   }
 
-  /** Connects and leaves the negotiation mode. */
+  /**
+   * Connects and leaves the negotiation mode.
+   * @throws QMP_FAILED, or the error of the socket
+   */
   static async connect(socketPath: string): Promise<QmpClient> {
-    const socket = connect({ path: socketPath });
-    await once(socket, 'connect');
-    const client = new QmpClient(socket);
-    await client.execute('qmp_capabilities');
-    return client;
+    for (let tries = 1; ; tries += 1) {
+      const socket = connect({ path: socketPath });
+      await once(socket, 'connect');
+      const client = new QmpClient(socket);
+      let isLate = false;
+      const timer = setTimeout(() => {
+        isLate = true;
+        socket.destroy();
+      }, GREETING_TIMEOUT_MS);
+      try {
+        await client.execute('qmp_capabilities');
+        return client;
+      } catch (error) {
+        socket.destroy();
+        if (!isLate || tries === GREETING_TRIES) throw error;
+      } finally {
+        clearTimeout(timer);
+      }
+    }
   }
 
   /** @throws QMP_FAILED with QEMU's own words, or when it does not answer */
