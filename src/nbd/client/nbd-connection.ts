@@ -1,6 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf, SendenseError } from '../../base/sendense-error.ts';
+import { connectDirect, type DirectSocket } from './direct-socket.ts';
 import type { NbdEndpoint } from './endpoint.ts';
 import { type HandshakeResult, handshake } from './handshake.ts';
 import {
@@ -29,24 +30,6 @@ interface ConnectOptions {
 const CONNECT_TIMEOUT_MS = 10_000;
 const BACKLOG_DELAY_MS = 10;
 
-/** What a unix socket holds at most is read at once. */
-const RECEIVE_BYTES = 256 * 1024;
-
-/** All that comes is read into one buffer; who listens to `data` must have copied it when it returns. */
-function connectInto(path: string): Socket {
-  const socket: Socket = connect({
-    path,
-    onread: {
-      buffer: Buffer.allocUnsafeSlow(RECEIVE_BYTES),
-      callback: (length, buffer) => {
-        socket.emit('data', Buffer.from(buffer.buffer, buffer.byteOffset, length));
-        return true;
-      },
-    },
-  });
-  return socket;
-}
-
 interface PendingRequest extends ReplyTarget {
   readonly what: string;
   reject(error: Error): void;
@@ -70,7 +53,7 @@ export class NbdConnection implements AsyncDisposable {
   #nextCookie = 1;
   #lost: NbdConnectionLost | null = null;
 
-  private constructor(negotiated: HandshakeResult, idleTimeoutMs: number) {
+  private constructor(negotiated: HandshakeResult, direct: DirectSocket | null, idleTimeoutMs: number) {
     const { socket } = negotiated;
     this.#socket = socket;
     this.sizeBytes = negotiated.sizeBytes;
@@ -80,13 +63,19 @@ export class NbdConnection implements AsyncDisposable {
       (cookie) => this.#pending.get(cookie),
       (cookie) => this.#pending.delete(cookie),
     );
-    socket.on('data', (bytes: Buffer) => this.#receive(bytes));
+    if (direct)
+      direct.handOver({
+        room: () => this.#parser.room(),
+        filled: (count) => this.#receive(() => this.#parser.filled(count)),
+        feed: (bytes) => this.#receive(() => this.#parser.feed(bytes)),
+      });
+    else socket.on('data', (bytes: Buffer) => this.#receive(() => this.#parser.feed(bytes)));
     socket.on('error', (error) => this.#lose(error.message));
     socket.on('close', () => this.#lose('the server closed the connection'));
     socket.setTimeout(idleTimeoutMs, () => {
       if (this.#pending.size > 0) socket.destroy(new Error(`no answer for ${idleTimeoutMs / 1000} s`));
     });
-    if (negotiated.rest.length > 0) this.#receive(negotiated.rest);
+    if (negotiated.rest.length > 0) this.#receive(() => this.#parser.feed(negotiated.rest));
   }
 
   /** @throws NbdConnectionLost, EXPORT_FAILED */
@@ -105,12 +94,12 @@ export class NbdConnection implements AsyncDisposable {
   }
 
   static async #connectOnce(endpoint: NbdEndpoint, options: ConnectOptions): Promise<NbdConnection> {
-    const socket =
+    const target =
       endpoint.socketPath === undefined
-        ? connect({ host: endpoint.host, port: endpoint.port, noDelay: true, keepAlive: true })
-        : endpoint.tls
-          ? connect({ path: endpoint.socketPath })
-          : connectInto(endpoint.socketPath);
+        ? { host: endpoint.host, port: endpoint.port, noDelay: true, keepAlive: true }
+        : { path: endpoint.socketPath };
+    const direct = endpoint.tls ? null : connectDirect(target);
+    const socket = direct?.socket ?? connect(target);
     const timeoutMs = options.timeoutMs ?? CONNECT_TIMEOUT_MS;
     const timer = setTimeout(
       () => socket.destroy(new Error(`no handshake within ${timeoutMs} ms`)),
@@ -122,7 +111,7 @@ export class NbdConnection implements AsyncDisposable {
         tls: endpoint.tls ?? null,
         context: options.statusContext ?? (options.wantAllocation ? BASE_ALLOCATION : null),
       });
-      return new NbdConnection(negotiated, options.idleTimeoutMs ?? 120_000);
+      return new NbdConnection(negotiated, direct, options.idleTimeoutMs ?? 120_000);
     } catch (error) {
       socket.on('error', () => undefined);
       socket.destroy();
@@ -241,9 +230,9 @@ export class NbdConnection implements AsyncDisposable {
     });
   }
 
-  #receive(bytes: Buffer): void {
+  #receive(take: () => void): void {
     try {
-      this.#parser.feed(bytes);
+      take();
     } catch (error) {
       this.#lose(messageOf(error));
       this.#socket.destroy();

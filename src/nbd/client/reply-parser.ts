@@ -20,12 +20,14 @@ export interface ReplyTarget {
 
 /** Largest chunk that is not read data: a block-status list or an error text. */
 const MAX_SIDE_PAYLOAD_BYTES = 4 * 1024 * 1024;
+/** Shorter rests are copied: reading them alone would cost a call of its own. */
+const MIN_ROOM_BYTES = 16 * 1024;
 const SIMPLE_HEADER_BYTES = 16;
 const STRUCTURED_HEADER_BYTES = 20;
 
 /**
- * Takes the byte stream of a server apart, whatever pieces it comes in. Read data is copied once, straight into
- * the buffer of its request.
+ * Takes the byte stream of a server apart, whatever pieces it comes in. Read data is put straight into the buffer of
+ * its request, by the socket itself where there is `room`.
  */
 export class ReplyParser {
   readonly #targetOf: (cookie: number) => ReplyTarget | undefined;
@@ -58,16 +60,33 @@ export class ReplyParser {
     }
   }
 
+  /** Where the data that come next belong; null when they are few, or none. */
+  room(): Uint8Array | null {
+    const into = this.#target?.into;
+    if (!into || this.#dataLeft < MIN_ROOM_BYTES) return null;
+    return into.subarray(this.#dataPosition, this.#dataPosition + this.#dataLeft);
+  }
+
+  /** So many bytes were put into that room. @throws as `feed` */
+  filled(count: number): void {
+    this.#advance(count);
+  }
+
   #takeData(bytes: Buffer, position: number): number {
     const count = Math.min(bytes.length - position, this.#dataLeft);
     const into = this.#target?.into;
-    if (!this.#target || !into) throw new Error('data for a request that wants none');
+    if (!into) throw new Error('data for a request that wants none');
     into.set(bytes.subarray(position, position + count), this.#dataPosition);
+    this.#advance(count);
+    return count;
+  }
+
+  #advance(count: number): void {
+    if (!this.#target) throw new Error('data for no request');
     this.#dataPosition += count;
     this.#dataLeft -= count;
     this.#target.filledBytes += count;
     if (this.#dataLeft === 0) this.#endOfChunk();
-    return count;
   }
 
   #takeSide(bytes: Buffer, position: number): number {
