@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { type AgentHome, agentHome, readSettings, writeSettings } from '../agent/source/agent-home.ts';
 import { awaitApproval, enroll } from '../agent/source/enroll.ts';
+import { packageFile } from '../base/own-files.ts';
 import { SendenseError } from '../base/sendense-error.ts';
 import { runAgent } from './run-agent.ts';
 
@@ -97,7 +98,7 @@ export function agentCommand(version: string): Command {
       await settingsOf(home);
       await runAgent({
         ...{ home, version, logLevel: options.logLevel, signal: stopped.signal },
-        moverFile: fileURLToPath(new URL('./sendense-mover.js', import.meta.url)),
+        moverFile: fileURLToPath(packageFile('dist/main/sendense-mover.js')),
       });
     });
   return all;

@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { CommanderError } from 'commander';
+import { packageFile } from '../base/own-files.ts';
 import { toSendenseError } from '../base/sendense-error.ts';
 import { agentCommand } from './agent-command.ts';
 
-const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')) as {
+const { version } = JSON.parse(await readFile(packageFile('package.json'), 'utf8')) as {
   version: string;
 };
 

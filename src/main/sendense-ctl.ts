@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { CommanderError } from 'commander';
+import { packageFile } from '../base/own-files.ts';
 import { SendenseError, toSendenseError } from '../base/sendense-error.ts';
 import { createProgram } from '../cli/program.ts';
 
 const USAGE_EXIT = 2;
-const version = (
-  JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
-).version;
+const version = (JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { version: string })
+  .version;
 
 // `sendense-ctl … | head` closes the pipe early; that is no failure
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));

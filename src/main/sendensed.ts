@@ -5,6 +5,7 @@ import { loadConfig } from '../base/config/load-config.ts';
 import { lockHome } from '../base/home/home-lock.ts';
 import { homePaths } from '../base/home/home-paths.ts';
 import { createLogger } from '../base/logger.ts';
+import { packageFile } from '../base/own-files.ts';
 import { kill, markChildren, ownerIdOf } from '../base/process/owned-processes.ts';
 import { ServiceManager } from '../base/process/service-manager.ts';
 import { SendenseError, toSendenseError } from '../base/sendense-error.ts';
@@ -13,9 +14,8 @@ import { reloadConfig } from './reload-config.ts';
 import { startAppliance } from './start-appliance.ts';
 
 const startedMs = performance.now();
-const version = (
-  JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
-).version;
+const version = (JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { version: string })
+  .version;
 
 /** `SENDENSE_CRASH_AT=intent:layer-named:2` kills the daemon at the second such step; only tests set it. */
 function crashAt(wanted: string | undefined): ((step: string) => void) | undefined {
@@ -54,7 +54,7 @@ async function main(): Promise<void> {
   // layers and rows are for the daemon's own group at most
   process.umask(0o027);
   const onStep = crashAt(process.env['SENDENSE_CRASH_AT']);
-  const programFile = (name: string) => fileURLToPath(new URL(`./${name}.js`, import.meta.url));
+  const programFile = (name: string) => fileURLToPath(packageFile(`dist/main/${name}.js`));
   const appliance = await startAppliance({
     paths,
     loaded,
@@ -65,7 +65,7 @@ async function main(): Promise<void> {
     mountdFile: programFile('sendense-mountd'),
     volumesFile: programFile('sendense-volumes'),
     mirrorFile: programFile('sendense-mirror'),
-    vmFolder: fileURLToPath(new URL('../../build/vm', import.meta.url)),
+    vmFolder: fileURLToPath(packageFile('build/vm')),
     ...(onStep ? { onStep } : {}),
   });
   logger.info(

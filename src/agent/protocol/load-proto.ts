@@ -6,11 +6,12 @@ import {
   type ServiceDefinition,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
+import { packageFile } from '../../base/own-files.ts';
 
 /** The largest message that is taken, bytes; an answer to `discover` of a big host is some 100 KiB. */
 export const MAX_MESSAGE_BYTES = 2 * 1024 * 1024;
 
-const protoFile = fileURLToPath(new URL('../../../proto/agent.proto', import.meta.url));
+const protoFile = fileURLToPath(packageFile('proto/agent.proto'));
 
 /** 64-bit numbers become JavaScript's; who reads them checks that they are safe. */
 const definition = loadSync(protoFile, {

@@ -10,11 +10,13 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
+import { partFolder } from '../../base/own-files.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 
 export type Db = Database.Database;
 
-const migrationFolder = new URL('../migrations/', import.meta.url);
+// SQL is part of the sources as well as of what is compiled
+const migrationFolder = partFolder('catalog/migrations');
 
 /** Forward only: file N brings the database from version N-1 to N. */
 function migrations(): { version: number; sql: string }[] {

@@ -1,10 +1,11 @@
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { syncFolder, writeFileDurably } from '../../base/durable-file.ts';
+import { packageFile } from '../../base/own-files.ts';
 import { SendenseError } from '../../base/sendense-error.ts';
 import { isExportName } from './export-name.ts';
 
-const templateFolder = new URL('../../../nbd-configs/', import.meta.url);
+const templateFolder = packageFile('nbd-configs/');
 const fill = (template: string, values: Readonly<Record<string, string>>) =>
   template.replace(/\{(\w+)\}/g, (whole, name: string) => values[name] ?? whole);
 

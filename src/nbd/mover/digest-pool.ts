@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads';
+import { programPart } from '../../base/own-files.ts';
 import { BLOCK_BYTES } from './rows/rows.ts';
 
 /** Work on one slot: read it from a file when `fd` is given, then look at its content. */
@@ -55,9 +56,8 @@ export class DigestPool implements AsyncDisposable {
   constructor(slotCount: number, workerCount: number) {
     const slots = new SharedArrayBuffer(slotCount * BLOCK_BYTES);
     this.#bytes = Buffer.from(slots);
-    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     for (let index = 0; index < workerCount; index += 1) {
-      const worker = new Worker(new URL(`./digest-worker.${extension}`, import.meta.url), {
+      const worker = new Worker(programPart('nbd/mover/digest-worker'), {
         workerData: { slots },
         // the bytes are in shared slots; a worker's own heap stays tiny
         resourceLimits: { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 4 },
