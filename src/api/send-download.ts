@@ -1,5 +1,4 @@
 import { once } from 'node:events';
-import type { Readable } from 'node:stream';
 import type { Request, Response } from 'express';
 import { errnoOf, hasCode, messageOf, SendenseError } from '../base/sendense-error.ts';
 import type { ArchiveFormat } from '../restore/browse/archive/archive-format.ts';
@@ -66,7 +65,8 @@ export async function sendFile(sending: Sending, download: FileDownload): Promis
   if (range) response.status(206).set('Content-Range', `bytes ${start}-${end}/${download.size}`);
   response.set('Content-Length', String(end - start + 1));
   if (isHeadersOnly(sending)) return nothingSent;
-  return await send(sending, download.stream(start, end));
+  const pieces = download.pieces(start, end);
+  return await send(sending, pieces, () => pieces.close());
 }
 
 /** A range means nothing to HEAD, RFC 9110 section 14.2. */
@@ -95,7 +95,8 @@ export async function sendArchive(
   if (isHeadersOnly(sending)) return nothingSent;
   const aborter = new AbortController();
   response.once('close', () => aborter.abort());
-  return await send(sending, await download.archive(format, aborter.signal));
+  const archive = await download.archive(format, aborter.signal);
+  return await send(sending, archive, async () => void archive.destroy());
 }
 
 function isHeadersOnly({ request, response }: Sending): boolean {
@@ -105,25 +106,46 @@ function isHeadersOnly({ request, response }: Sending): boolean {
 }
 
 /**
- * Sends a stream at the speed of the client and of the limits. When it breaks after the first byte the connection is
- * cut, so that no client takes a part for the whole; before that, the error can still be the answer.
+ * Sends what comes at the speed of the client and of the limits; of one piece the next is asked for when the one before
+ * it has left. When it breaks after the first byte the connection is cut, so that no client takes a part for the whole;
+ * before that, the error can still be the answer.
  */
-async function send({ response, limits }: Sending, stream: Readable): Promise<DownloadOutcome> {
+async function send(
+  { response, limits }: Sending,
+  pieces: AsyncIterable<Buffer>,
+  close: () => Promise<void>,
+): Promise<DownloadOutcome> {
   const gone = new AbortController();
-  response.once('close', () => gone.abort());
+  const waiting = new Set<() => void>();
+  response.once('close', () => {
+    gone.abort();
+    for (const goOn of waiting) goOn();
+  });
   if (response.destroyed) gone.abort();
+  /** Settles when a piece has gone to the system, or never will. */
+  const written = (piece: Buffer): Promise<void> =>
+    new Promise((resolve) => {
+      const goOn = () => {
+        waiting.delete(goOn);
+        resolve();
+      };
+      waiting.add(goOn);
+      response.write(piece, goOn);
+    });
   let bytesSent = 0;
+  let hasLeft = Promise.resolve();
   try {
-    for await (const chunk of stream) {
-      const bytes = chunk as Buffer;
+    for await (const bytes of pieces) {
+      const before = hasLeft;
       const step = limits.isPaced ? PACED_BYTES : bytes.length;
       for (let start = 0; start < bytes.length; start += step) {
         const piece = bytes.subarray(start, start + step);
         await limits.pace(piece.length, gone.signal);
         gone.signal.throwIfAborted();
         bytesSent += piece.length;
-        if (!response.write(piece)) await once(response, 'drain', { signal: gone.signal });
+        hasLeft = written(piece);
       }
+      await before;
     }
     gone.signal.throwIfAborted();
     response.end();
@@ -132,7 +154,7 @@ async function send({ response, limits }: Sending, stream: Readable): Promise<Do
       ? { ended: 'completed', bytesSent, error: null }
       : { ended: 'aborted', bytesSent, error: null };
   } catch (error) {
-    stream.destroy();
+    await close();
     if (gone.signal.aborted) return { ended: 'aborted', bytesSent, error: null };
     if (response.headersSent) response.destroy();
     else clearFileHeaders(response);

@@ -1,8 +1,8 @@
 import { linkSync, mkdirSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { buffer } from 'node:stream/consumers';
 import { openDownload } from '../../src/restore/browse/download.ts';
 import type { OpenMount } from '../../src/restore/mount/mount-request.ts';
+import { allOf } from '../support/all-of.ts';
 import { Bench, tool } from './restore-fixtures.ts';
 
 function makeTree(bench: Bench, tree: string, hugeFiles: number): void {
@@ -97,5 +97,5 @@ export class BrowsedGuest {
 export async function readAll(mount: OpenMount, path: string | Buffer): Promise<string> {
   await using download = await openDownload(mount, path);
   if (download.kind !== 'file') return download.kind;
-  return (await buffer(download.stream(0, download.size - 1))).toString();
+  return (await allOf(download.pieces(0, download.size - 1))).toString();
 }

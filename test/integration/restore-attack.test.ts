@@ -17,6 +17,7 @@ import { type FileListing, listFiles } from '../../src/restore/browse/list-files
 import { searchFiles } from '../../src/restore/browse/search/search-files.ts';
 import { statFile } from '../../src/restore/browse/stat-file.ts';
 import type { OpenMount } from '../../src/restore/mount/mount-request.ts';
+import { allOf } from '../support/all-of.ts';
 import { Bench, MIB, openFds, tool } from './restore-fixtures.ts';
 
 const GIB = 1024 * MIB;
@@ -101,7 +102,7 @@ describe.each(['loop', 'userspace'] as const)('a guest full of traps in mode %s'
   const read = async (path: string): Promise<string> => {
     await using download = await openDownload(mount, path);
     if (download.kind !== 'file') return download.kind;
-    return (await buffer(download.stream(0, download.size - 1))).toString();
+    return (await allOf(download.pieces(0, download.size - 1))).toString();
   };
 
   test('no link leads out, and no special file is opened', async () => {
@@ -150,7 +151,7 @@ describe.each(['loop', 'userspace'] as const)('a guest full of traps in mode %s'
     await using download = await openDownload(mount, '/sparse');
     if (download.kind !== 'file') throw new Error('it is a file');
     expect(download.size).toBe(HUGE);
-    expect((await buffer(download.stream(HUGE - 7, HUGE - 1))).toString()).toBe('the end');
+    expect((await allOf(download.pieces(HUGE - 7, HUGE - 1))).toString()).toBe('the end');
     const details = await statFile(mount, '/sparse', { follow: false, previewBytes: 5 });
     expect(details).toMatchObject({ size: HUGE, preview: { content: 'start', truncated: true } });
     expect(details.allocatedBytes).toBeLessThan(MIB);
@@ -358,7 +359,7 @@ test.each(Object.entries(wrecks))(
           try {
             await using download = await openDownload(mount, path);
             return download.kind === 'file'
-              ? (await buffer(download.stream(0, download.size - 1))).toString()
+              ? (await allOf(download.pieces(0, download.size - 1))).toString()
               : download.kind;
           } catch (error) {
             return (error as { code: string }).code;

@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openDownload } from '../../src/restore/browse/download.ts';
 import type { OpenMount } from '../../src/restore/mount/mount-request.ts';
+import { allOf } from '../support/all-of.ts';
 import { BrowsedGuest, readAll } from './browsed-guest.ts';
 import { openFds, tool } from './restore-fixtures.ts';
 
@@ -38,12 +39,12 @@ test('parts of a file are its bytes', async () => {
     const download = await openDownload(one, '/special/random');
     if (download.kind !== 'file') throw new Error('a file was expected');
     expect(download).toMatchObject({ name: 'random', size: 300_000, uid: 0 });
-    expect((await buffer(download.stream(start, end))).equals(whole.subarray(start, end + 1))).toBe(true);
+    expect((await allOf(download.pieces(start, end))).equals(whole.subarray(start, end + 1))).toBe(true);
   }
   expect(await readAll(one, '/special/empty')).toBe('');
   const cut = await openDownload(one, '/special/sparse');
   if (cut.kind === 'file') {
-    const stream = cut.stream(0, cut.size - 1);
+    const stream = cut.pieces(0, cut.size - 1);
     for await (const _ of stream) break;
     expect(cut.etag).toMatch(/^"one-disk0-[a-z0-9-]+"$/);
   }

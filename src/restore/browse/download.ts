@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { SendenseError } from '../../base/sendense-error.ts';
 import { type ArchiveFormat, packFile, packFolder } from './archive/archive-format.ts';
 import { fileTypeOf, isoTime } from './file-type.ts';
@@ -8,7 +8,7 @@ import type { GuestNode } from './guest-node.ts';
 import { displayPath, type GuestPath } from './guest-path.ts';
 import { asPathError } from './guest-root.ts';
 import { type BrowsableMount, locatePath } from './locate-path.ts';
-import { readAhead } from './transfer/read-ahead.ts';
+import { FilePieces } from './transfer/file-pieces.ts';
 
 /** One of the two streams may be taken, or `close` called; either way no descriptor stays open. */
 export interface FileDownload extends AsyncDisposable {
@@ -24,7 +24,7 @@ export interface FileDownload extends AsyncDisposable {
   /** Quoted, ready for the header. */
   readonly etag: string;
   /** @param end included; -1 for an empty file */
-  stream(start: number, end: number): Readable;
+  pieces(start: number, end: number): FilePieces;
   /** An archive that holds this file alone, with all that a plain download loses. */
   archive(format: ArchiveFormat, signal: AbortSignal): Promise<Readable>;
   close(): Promise<void>;
@@ -78,15 +78,7 @@ function fileDownload(handle: FileHandle, node: GuestNode, scope: string): FileD
     uid: Number(stat.uid),
     gid: Number(stat.gid),
     etag: `"${scope}-${stat.ino.toString(36)}-${stat.mtimeNs.toString(36)}-${stat.size.toString(36)}"`,
-    stream: (start, end) => {
-      if (end >= start) return readAhead(handle, start, end);
-      return new Readable({
-        read() {
-          this.push(null);
-        },
-        destroy: (error, done) => void close().then(() => done(error), done),
-      });
-    },
+    pieces: (start, end) => new FilePieces(handle, start, end + 1),
     archive: (format, signal) => packFile(node, handle.fd, format, signal, close),
     close,
     [Symbol.asyncDispose]: close,
