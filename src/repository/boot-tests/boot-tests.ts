@@ -67,29 +67,40 @@ export async function storeBootTest(
   await mkdir(folder, { recursive: true, mode: 0o750 });
   await syncFolder(dirname(all));
   await syncFolder(all);
-  const taken = new Set(await timesIn(folder));
-  let time = test.time;
-  for (let count = 2; taken.has(time); count += 1) time = `${test.time}-${count}`;
-  const partial = join(folder, `${time}.partial`);
+  // two tests of one restore point may end in the same moment
+  const name = await firstFree(test.time, (free) => makes(join(folder, `${free}.partial`)));
+  const partial = join(folder, `${name}.partial`);
   try {
-    await rm(partial, { recursive: true, force: true });
-    await mkdir(partial, { mode: 0o750 });
     for (const name of await namesIn(test.evidence)) {
       if (!bootTestFilePattern.test(name)) continue;
       await copyFile(join(test.evidence, name), join(partial, name), constants.COPYFILE_EXCL);
       await syncFile(join(partial, name));
     }
     await writeJsonDurably(join(partial, 'result.json'), test.document);
-    await rename(partial, join(folder, time));
+    const time = await firstFree(test.time, (free) => renamesTo(partial, join(folder, free)));
     await syncFolder(folder);
+    for (const old of (await timesIn(folder)).toReversed().slice(keep))
+      await rm(join(folder, old), { recursive: true, force: true });
+    return time;
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
     throw error;
   }
-  for (const old of (await timesIn(folder)).toReversed().slice(keep))
-    await rm(join(folder, old), { recursive: true, force: true });
-  return time;
 }
+
+/** A time, or the time with the first number that `takes` it. */
+async function firstFree(time: string, takes: (name: string) => Promise<boolean>): Promise<string> {
+  let name = time;
+  for (let count = 2; !(await takes(name)); count += 1) name = `${time}-${count}`;
+  return name;
+}
+
+const isTaken = (error: unknown): false => {
+  if (!['ENOTEMPTY', 'EEXIST'].includes(errnoOf(error) ?? '')) throw error;
+  return false;
+};
+const makes = async (path: string) => await mkdir(path, { mode: 0o750 }).then(() => true, isTaken);
+const renamesTo = async (from: string, to: string) => await rename(from, to).then(() => true, isTaken);
 
 /** When a restore point goes, what was seen of it goes too. Absent is fine. */
 export async function removeBootTests(root: string, vmUuid: string, backupId: string): Promise<void> {
