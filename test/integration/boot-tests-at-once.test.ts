@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { storeBootTest } from '../../src/repository/boot-tests/boot-tests.ts';
-import type { BootTestDocument } from '../../src/repository/./document.ts';
+import type { BootTestDocument } from '../../src/repository/boot-tests/document.ts';
 
 it('keeps each of two tests that began in the same second and end together', async () => {
   const root = mkdtempSync(join(tmpdir(), 'sd-boots-'));
