@@ -56,7 +56,8 @@ export async function openDownload(
     // O_PATH touched nothing so far: opening a FIFO or a device for reading could block or do something
     if (!node.stat.isFile()) throw wrongType(fileTypeOf(node.stat));
     const handle = await open(node.procPath, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-    const download = fileDownload(handle, node, `${mount.mountId}-${filesystem.key}`);
+    const scope = `${mount.mountId}-${filesystem.key}`;
+    const download = fileDownload(handle, node, scope, filesystem.reader === 'kernel');
     await node.close();
     return download;
   } catch (error) {
@@ -65,7 +66,8 @@ export async function openDownload(
   }
 }
 
-function fileDownload(handle: FileHandle, node: GuestNode, scope: string): FileDownload {
+/** @param direct the file system reads from a block device of this machine */
+function fileDownload(handle: FileHandle, node: GuestNode, scope: string, direct: boolean): FileDownload {
   const { stat } = node;
   const close = () => handle.close();
   return {
@@ -78,7 +80,7 @@ function fileDownload(handle: FileHandle, node: GuestNode, scope: string): FileD
     uid: Number(stat.uid),
     gid: Number(stat.gid),
     etag: `"${scope}-${stat.ino.toString(36)}-${stat.mtimeNs.toString(36)}-${stat.size.toString(36)}"`,
-    pieces: (start, end) => new FilePieces(handle, start, end + 1),
+    pieces: (start, end) => new FilePieces(handle, { start, end: end + 1, direct }),
     archive: (format, signal) => packFile(node, handle.fd, format, signal, close),
     close,
     [Symbol.asyncDispose]: close,
