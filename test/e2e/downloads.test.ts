@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
-import { insideDisk, makePlainDisk } from '../support/guest-disk.ts';
+import { bytesOf, insideDisk, makePlainDisk, sh } from '../support/guest-disk.ts';
 import { expectProblem, requestTo } from '../support/rest-client.ts';
 
 const work = mkdtempSync(join(tmpdir(), 'sd-bad-'));
@@ -38,6 +38,36 @@ beforeAll(async () => {
 afterAll(async () => {
   await appliance.dispose();
   rmSync(work, { recursive: true, force: true });
+});
+
+it.each(['ext4', 'xfs', 'btrfs'])('a long file of %s comes as it is, whole and in part', (type) => {
+  const sizeMib = 320;
+  const path = file(type);
+  makePlainDisk(path, sizeMib);
+  sh(`mkfs.${type}`, ...(type === 'ext4' ? ['-q', '-F'] : ['-q', '-f']), path);
+  const content = bytesOf(type, 40 * 1024 * 1024 + 777);
+  writeFileSync(file('long'), content);
+  insideDisk(path, { offsetBytes: 0, sizeBytes: sizeMib * 1024 * 1024 }, (root) =>
+    sh('cp', file('long'), join(root, 'long')),
+  );
+  appliance.json('vm', 'add', type, '--disk', path);
+  appliance.json('backup', 'start', '--vm', type, '--wait');
+  const { mount_id } = appliance.json<{ mount_id: string }>(
+    'backup',
+    'mount',
+    '--backup-id',
+    `latest:${type}`,
+  );
+  const fetched = (...more: string[]) => {
+    const socket = join(appliance.home, 'run', 'sendensed.sock');
+    const url = `http://d/api/v1/restore/${mount_id}/download?path=/long`;
+    sh('curl', '-sf', '--unix-socket', socket, '-o', file('fetched'), ...more, url);
+    return file('fetched');
+  };
+  sh('cmp', fetched(), file('long'));
+  writeFileSync(file('part'), content.subarray(1_000_001, 30_000_003));
+  sh('cmp', fetched('-H', 'Range: bytes=1000001-30000002'), file('part'));
+  appliance.ctl('mount', 'remove', mount_id);
 });
 
 describe('a download', () => {
