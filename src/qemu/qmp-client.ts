@@ -18,7 +18,8 @@ const ANSWER_TIMEOUT_MS = 120_000;
  * hundreds, QEMU 7.2). A new connection is.
  */
 const GREETING_TIMEOUT_MS = 3_000;
-const GREETING_TRIES = 5;
+/** A machine under load may need longer than one of them for its first word. */
+const GREETING_TRIES = 20;
 
 interface PendingCommand {
   readonly command: string;

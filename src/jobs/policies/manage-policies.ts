@@ -5,8 +5,8 @@ import { diffPolicies, type PolicyChange } from '../../policy/definition/diff-po
 import { type Policy, type PolicyKind, rulesOf } from '../../policy/definition/policy.ts';
 import { knownNames } from './known-names.ts';
 import type { KeptPolicy } from './policy-book.ts';
-import type { PolicyRunner } from './policy-runner.ts';
-import type { RunnerDeps } from './runner-deps.ts';
+import type { PolicyRunner } from './run/policy-runner.ts';
+import type { RunnerDeps } from './run/runner-deps.ts';
 
 export interface PolicyDeps extends RunnerDeps {
   readonly runner: PolicyRunner;

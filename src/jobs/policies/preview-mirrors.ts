@@ -3,7 +3,7 @@ import { describeRules } from '../../policy/retention/describe-rules.ts';
 import { mirrorRules } from '../mirror/mirror-rules.ts';
 import type { MirrorPruneLine } from '../mirror/plan-mirror-prune.ts';
 import { planUpkeep } from '../mirror/upkeep/plan-upkeep.ts';
-import type { RunnerDeps } from './runner-deps.ts';
+import type { RunnerDeps } from './run/runner-deps.ts';
 
 /** What a mirror run of a policy would do with one of its mirrors today, besides uploading. */
 export interface MirrorPreview {

@@ -12,9 +12,9 @@ import { describeRules } from '../../policy/retention/describe-rules.ts';
 import { startOf } from '../../policy/schedules/plan-due.ts';
 import { type MachinePlan, planPrune } from '../prune/plan-prune.ts';
 import { knownNames } from './known-names.ts';
-import { machinesOf } from './plan-tasks.ts';
 import { type MirrorPreview, previewMirrors } from './preview-mirrors.ts';
-import type { RunnerDeps } from './runner-deps.ts';
+import { machinesOf } from './run/plan-tasks.ts';
+import type { RunnerDeps } from './run/runner-deps.ts';
 import { timingOf } from './timing-of.ts';
 
 export interface NextRun {

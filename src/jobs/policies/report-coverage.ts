@@ -15,7 +15,7 @@ import { selects } from '../../policy/definition/select-machines.ts';
 import { dueRun } from '../../policy/schedules/plan-due.ts';
 import { knownNames } from './known-names.ts';
 import type { KeptPolicy } from './policy-book.ts';
-import type { RunnerDeps } from './runner-deps.ts';
+import type { RunnerDeps } from './run/runner-deps.ts';
 import { timingOf } from './timing-of.ts';
 import { unkeptMirrors } from './unkept-mirrors.ts';
 

@@ -3,11 +3,11 @@ import type { Config } from '../../base/config/config-schema.ts';
 import type { HomePaths } from '../../base/home/home-paths.ts';
 import type { PolicyDeps } from '../../jobs/policies/manage-policies.ts';
 import { PolicyBook } from '../../jobs/policies/policy-book.ts';
-import { PolicyRunner } from '../../jobs/policies/policy-runner.ts';
-import type { RunnerDeps } from '../../jobs/policies/runner-deps.ts';
+import { PolicyRunner } from '../../jobs/policies/run/policy-runner.ts';
+import type { RunnerDeps } from '../../jobs/policies/run/runner-deps.ts';
+import { settleRuns } from '../../jobs/policies/run/settle-runs.ts';
+import { TaskQueue } from '../../jobs/policies/run/task-queue.ts';
 import { Scheduler } from '../../jobs/policies/scheduler.ts';
-import { settleRuns } from '../../jobs/policies/settle-runs.ts';
-import { TaskQueue } from '../../jobs/policies/task-queue.ts';
 
 interface PolicyWiring extends Omit<RunnerDeps, 'book' | 'queue' | 'limits' | 'hookTimeoutMs'> {
   readonly paths: HomePaths;

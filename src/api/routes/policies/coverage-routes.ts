@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { type CoverageReport, reportCoverage } from '../../../jobs/policies/report-coverage.ts';
-import type { RunnerDeps } from '../../../jobs/policies/runner-deps.ts';
+import type { RunnerDeps } from '../../../jobs/policies/run/runner-deps.ts';
 import { coverageProblems } from '../../../policy/coverage/judge-machine.ts';
 import { defineRoute, type Route } from '../../route.ts';
 import { flag, queryNumber } from '../../schemas.ts';

@@ -10,9 +10,9 @@ import {
   putPolicy,
   removePolicy,
 } from '../../../jobs/policies/manage-policies.ts';
-import { machinesOf } from '../../../jobs/policies/plan-tasks.ts';
 import type { KeptPolicy } from '../../../jobs/policies/policy-book.ts';
 import { previewPolicy } from '../../../jobs/policies/preview-policy.ts';
+import { machinesOf } from '../../../jobs/policies/run/plan-tasks.ts';
 import { absentNames } from '../../../policy/definition/absent-names.ts';
 import { policyDocument } from '../../../policy/definition/policy.ts';
 import { defineRoute, type Route } from '../../route.ts';

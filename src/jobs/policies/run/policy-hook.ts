@@ -1,6 +1,6 @@
-import { type SendenseError, toSendenseError } from '../../base/sendense-error.ts';
-import { runHook } from '../../capture/hooks.ts';
-import type { Policy } from '../../policy/definition/policy.ts';
+import { type SendenseError, toSendenseError } from '../../../base/sendense-error.ts';
+import { runHook } from '../../../capture/hooks.ts';
+import type { Policy } from '../../../policy/definition/policy.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 
 /** Runs the command before or after a run of backups, if the policy has one. @returns why it failed */

@@ -1,9 +1,9 @@
-import { hasCode, messageOf, SendenseError, toSendenseError } from '../../base/sendense-error.ts';
-import type { Job } from '../../catalog/jobs.ts';
-import type { PolicyRun, RunStarter, RunTask } from '../../catalog/policies/policy-runs.ts';
-import { type Policy, type PolicyKind, rulesOf } from '../../policy/definition/policy.ts';
-import { isOpen } from '../../policy/schedules/window.ts';
-import { isFinished } from '../job-state.ts';
+import { hasCode, messageOf, SendenseError, toSendenseError } from '../../../base/sendense-error.ts';
+import type { Job } from '../../../catalog/jobs.ts';
+import type { PolicyRun, RunStarter, RunTask } from '../../../catalog/policies/policy-runs.ts';
+import { type Policy, type PolicyKind, rulesOf } from '../../../policy/definition/policy.ts';
+import { isOpen } from '../../../policy/schedules/window.ts';
+import { isFinished } from '../../job-state.ts';
 import { finishRun } from './finish-run.ts';
 import { limitsOf, planTasks, uploadsFirst } from './plan-tasks.ts';
 import { runPolicyHook } from './policy-hook.ts';

@@ -1,14 +1,14 @@
-import type { Clock } from '../../base/clock.ts';
-import type { Logger } from '../../base/logger.ts';
-import type { Catalog } from '../../catalog/catalog.ts';
-import type { StartBackupDeps } from '../backup/start-backup.ts';
-import type { BootTestDeps } from '../boot-tests/start-boot-test.ts';
-import type { JobEngine } from '../job-engine.ts';
-import type { MirrorDeps } from '../mirror/mirror-deps.ts';
-import type { PruneDeps } from '../prune/start-prune.ts';
-import type { Repositories } from '../repository/repositories.ts';
-import type { VerifyDeps } from '../verify/start-verify.ts';
-import type { PolicyBook } from './policy-book.ts';
+import type { Clock } from '../../../base/clock.ts';
+import type { Logger } from '../../../base/logger.ts';
+import type { Catalog } from '../../../catalog/catalog.ts';
+import type { StartBackupDeps } from '../../backup/start-backup.ts';
+import type { BootTestDeps } from '../../boot-tests/start-boot-test.ts';
+import type { JobEngine } from '../../job-engine.ts';
+import type { MirrorDeps } from '../../mirror/mirror-deps.ts';
+import type { PruneDeps } from '../../prune/start-prune.ts';
+import type { Repositories } from '../../repository/repositories.ts';
+import type { VerifyDeps } from '../../verify/start-verify.ts';
+import type { PolicyBook } from '../policy-book.ts';
 import type { TaskQueue } from './task-queue.ts';
 
 /** So many jobs of policies at once. */

@@ -1,11 +1,11 @@
-import type { PolicyRun, RunTask } from '../../catalog/policies/policy-runs.ts';
-import type { Policy, PolicyKind } from '../../policy/definition/policy.ts';
-import { dueRun } from '../../policy/schedules/plan-due.ts';
-import { isFinished } from '../job-state.ts';
+import type { PolicyRun, RunTask } from '../../../catalog/policies/policy-runs.ts';
+import type { Policy, PolicyKind } from '../../../policy/definition/policy.ts';
+import { dueRun } from '../../../policy/schedules/plan-due.ts';
+import { isFinished } from '../../job-state.ts';
+import { timingOf } from '../timing-of.ts';
 import { finishRun } from './finish-run.ts';
 import { MOST_ATTEMPTS, type PolicyRunner } from './policy-runner.ts';
 import type { RunnerDeps } from './runner-deps.ts';
-import { timingOf } from './timing-of.ts';
 
 /**
  * Visits every run that an earlier daemon left: what was done counts, what was interrupted or waited goes on. A run

@@ -1,8 +1,8 @@
-import type { RunTask } from '../../catalog/policies/policy-runs.ts';
-import type { Vm } from '../../catalog/vms.ts';
-import type { Policy, PolicyKind } from '../../policy/definition/policy.ts';
-import { selects } from '../../policy/definition/select-machines.ts';
-import { pickForVerify } from '../../policy/schedules/pick-verify.ts';
+import type { RunTask } from '../../../catalog/policies/policy-runs.ts';
+import type { Vm } from '../../../catalog/vms.ts';
+import type { Policy, PolicyKind } from '../../../policy/definition/policy.ts';
+import { selects } from '../../../policy/definition/select-machines.ts';
+import { pickForVerify } from '../../../policy/schedules/pick-verify.ts';
 import type { RunLimits, RunnerDeps } from './runner-deps.ts';
 import type { QueuedTask } from './task-queue.ts';
 

@@ -1,14 +1,14 @@
-import { messageOf, SendenseError } from '../../base/sendense-error.ts';
-import type { Job } from '../../catalog/jobs.ts';
-import type { RunTask } from '../../catalog/policies/policy-runs.ts';
-import { type Policy, type PolicyKind, rulesOf } from '../../policy/definition/policy.ts';
-import { needsFull } from '../../policy/schedules/full-period.ts';
-import { startBackup } from '../backup/start-backup.ts';
-import { startBootTest } from '../boot-tests/start-boot-test.ts';
-import { startSync } from '../mirror/start-sync.ts';
-import { startUpkeep } from '../mirror/upkeep/start-upkeep.ts';
-import { makePrunePlan, startPrune } from '../prune/start-prune.ts';
-import { startVerify } from '../verify/start-verify.ts';
+import { messageOf, SendenseError } from '../../../base/sendense-error.ts';
+import type { Job } from '../../../catalog/jobs.ts';
+import type { RunTask } from '../../../catalog/policies/policy-runs.ts';
+import { type Policy, type PolicyKind, rulesOf } from '../../../policy/definition/policy.ts';
+import { needsFull } from '../../../policy/schedules/full-period.ts';
+import { startBackup } from '../../backup/start-backup.ts';
+import { startBootTest } from '../../boot-tests/start-boot-test.ts';
+import { startSync } from '../../mirror/start-sync.ts';
+import { startUpkeep } from '../../mirror/upkeep/start-upkeep.ts';
+import { makePrunePlan, startPrune } from '../../prune/start-prune.ts';
+import { startVerify } from '../../verify/start-verify.ts';
 import { UPKEEP } from './plan-tasks.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 

@@ -1,5 +1,5 @@
-import type { SendenseError } from '../../base/sendense-error.ts';
-import type { PolicyRun, RunOutcome, TaskCounts } from '../../catalog/policies/policy-runs.ts';
+import type { SendenseError } from '../../../base/sendense-error.ts';
+import type { PolicyRun, RunOutcome, TaskCounts } from '../../../catalog/policies/policy-runs.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 
 /** Of the parts of a run that has ended. Pure. */
