@@ -25,13 +25,18 @@ const passed = tests.filter((test) => test.status === 'passed').length;
 const brokenFiles = results.filter((result) => result.status === 'failed' && result.assertionResults.every((test) => test.status !== 'failed'));
 const failed = tests.filter((test) => test.status === 'failed').length + brokenFiles.length;
 const failuresOf = (list) => list.flatMap((result) => result.assertionResults.filter((test) => test.status === 'failed').map((test) => `${test.fullName} (${result.name})`));
+/** The first lines of what the first run had to say, so that the end of a long log tells why. */
+const reasonOf = (name) => {
+  const test = firstResults.flatMap((result) => result.assertionResults.map((one) => ({ ...one, key: `${one.fullName} (${result.name})` }))).find(({ key, status }) => key === name && status === 'failed');
+  return (test?.failureMessages ?? []).join('\n').split('\n').slice(0, 12).map((line) => `    ${line.slice(0, 400)}`).join('\n');
+};
 
 if (mode === '--again') console.log(isWorthIt ? again.join('\n') : '');
 else if (mode === '--line') console.log(`${passed} passed, ${failed} failed`);
 else {
   const still = failuresOf(results);
-  for (const name of failuresOf(firstResults).filter((name) => !still.includes(name))) console.log(`UNSTABLE: it failed beside others and passed alone: ${name}`);
-  for (const name of still) console.log(`FAILED: ${name}`);
+  for (const name of failuresOf(firstResults).filter((name) => !still.includes(name))) console.log(`UNSTABLE: it failed beside others and passed alone: ${name}\n${reasonOf(name)}`);
+  for (const name of still) console.log(`FAILED: ${name}\n${reasonOf(name)}`);
   for (const result of brokenFiles) console.log(`FAILED to run: ${result.name}: ${result.message}`);
 }
 process.exitCode = failed === 0 && passed > 0 ? 0 : 1;
