@@ -1,11 +1,9 @@
 import {
   closeSync,
-  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
-  readSync,
   rmSync,
   truncateSync,
   writeFileSync,
@@ -13,126 +11,17 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
 import { bytesOf, sh } from '../support/guest-disk.ts';
+import { flip, placeOf, type Shown, verifyTools } from '../support/verify-tools.ts';
 
 const MIB = 1024 * 1024;
-
-interface Shown {
-  backup_id: string;
-  damaged: boolean;
-  verified_at: string | null;
-  verified_ok: boolean | null;
-  disks: {
-    disk_id: number;
-    backup_type: string;
-    layer: string;
-    damage: string | null;
-    verified_at: string | null;
-    verified_ok: boolean | null;
-  }[];
-}
-interface Job {
-  job_id: string;
-  status: string;
-  warnings: string[];
-  error: { code: string; fields: Record<string, unknown> } | null;
-  progress: { processed_bytes: number; total_bytes: number; transferred_bytes: number };
-  result: {
-    checked: number;
-    bad: number;
-    rows: number;
-    bytes: number;
-    cleared: number;
-    places_total: number;
-    places: {
-      backup_id: string;
-      disk_id: number;
-      layer: string;
-      offset: number | null;
-      code: string;
-      detail: string;
-    }[];
-  };
-}
-interface Row {
-  offset: number;
-  size: number;
-  b3?: string;
-}
-
-/** Flips one bit of a file; doing it again takes it back. */
-function flip(path: string, at: number): void {
-  const file = openSync(path, 'r+');
-  const byte = Buffer.alloc(1);
-  readSync(file, byte, 0, 1, at);
-  writeSync(file, Buffer.from([(byte[0] ?? 0) ^ 1]), 0, 1, at);
-  closeSync(file);
-}
-
-/** Where the guest's byte lies in this very layer, by qemu-img. */
-function placeOf(path: string, guestByte: number): number {
-  const image = JSON.stringify({ driver: 'qcow2', backing: null, file: { driver: 'file', filename: path } });
-  const map = JSON.parse(sh('qemu-img', 'map', '--output=json', `json:${image}`)) as {
-    start: number;
-    length: number;
-    offset?: number;
-  }[];
-  const extent = map.find(({ start, length }) => start <= guestByte && guestByte < start + length);
-  if (extent?.offset === undefined) throw new Error(`${path} holds no data at ${guestByte}`);
-  return extent.offset + guestByte - extent.start;
-}
-
-const tools = (appliance: TestAppliance) => {
-  const job = (id: string) => JSON.parse(appliance.rest('GET', `/api/v1/jobs/${id}`).body) as Job;
-  return {
-    job,
-    backUp: (vm: string, type = 'incremental', ...more: string[]) =>
-      appliance.json<Shown>('backup', 'start', '--vm', vm, '--type', type, '--wait', ...more),
-    show: (id: string) => appliance.json<Shown>('backup', 'show', id),
-    verify: (...args: string[]) => appliance.json<Job>('verify', ...args, '--wait'),
-    failing: (...args: string[]) => {
-      const result = appliance.ctl('verify', ...args, '--wait');
-      expect([result.code, result.stdout]).toEqual([20, '']);
-      expect(result.stderr).toContain('(VERIFY_FAILED)');
-      const [last] = appliance.json<{ jobs: Job[] }>('job', 'list').jobs;
-      return { result, last: job(last?.job_id ?? '') };
-    },
-    events: (kind: string) =>
-      appliance
-        .json<{
-          events: { kind: string; severity: string; message: string; data: Record<string, unknown> }[];
-        }>('events', '--limit', '1000')
-        .events.filter((event) => event.kind === kind),
-    find: (name: string, disk = 0) => sh('find', appliance.home, '-path', `*/disk-${disk}/${name}`).trim(),
-    rowsOf: (layer: string): Row[] =>
-      (
-        JSON.parse(
-          zstdDecompressSync(readFileSync(layer.replace(/\.qcow2$/, '.blocks.json.zst'))).toString(),
-        ) as { blocks: Row[] }
-      ).blocks,
-    sidecarOf: (layer: string) =>
-      JSON.parse(readFileSync(layer.replace(/\.qcow2$/, '.json'), 'utf8')) as {
-        verification: null | { ok: boolean; rows?: number; bytes?: number; detail: string | null };
-      },
-  };
-};
-
-async function until(what: string, condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 60_000;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`it never came that ${what}`);
-    await sleep(50);
-  }
-}
 
 describe('a machine with a long history', () => {
   const work = mkdtempSync(join(tmpdir(), 'sd-verify-'));
   const appliance = new TestAppliance();
-  const { backUp, show, verify, failing, events, find, rowsOf, sidecarOf } = tools(appliance);
+  const { backUp, show, verify, failing, events, find, rowsOf, sidecarOf } = verifyTools(appliance);
   const disk = (name: string) => join(work, name);
   const points: Shown[] = [];
   const change = (name: string, offset: number, bytes: Buffer) => {
@@ -367,166 +256,5 @@ describe('a machine with a long history', () => {
     expect(appliance.leftovers()).toEqual([]);
     expect(readdirSync(join(appliance.home, 'run', 'verify'))).toEqual([]);
     await appliance.start(['exports.backend=storage-daemon']);
-  });
-});
-
-describe('a verification', () => {
-  const work = mkdtempSync(join(tmpdir(), 'sd-verify-'));
-  const appliance = new TestAppliance();
-  const { backUp, show, verify, job, events } = tools(appliance);
-  const settings = ['exports.backend=storage-daemon', 'repository.reserve_bytes=0'];
-  const disk = join(work, 'disk');
-  const root = join(work, 'mnt');
-
-  beforeAll(async () => {
-    writeFileSync(join(work, 'fs'), '');
-    truncateSync(join(work, 'fs'), 64 * MIB);
-    sh('mkfs.ext4', '-q', '-F', join(work, 'fs'));
-    mkdirSync(root);
-    sh('mount', '-o', 'loop', join(work, 'fs'), root);
-    writeFileSync(disk, bytesOf('disk', 12 * MIB));
-    await appliance.start(settings);
-    appliance.json('repository', 'add', 'other', '--path', join(root, 'backups'));
-    appliance.json('vm', 'add', 'm', '--disk', disk);
-    backUp('m');
-  });
-  afterAll(async () => {
-    await appliance.dispose();
-    try {
-      sh('umount', root);
-    } finally {
-      rmSync(work, { recursive: true, force: true });
-    }
-  });
-
-  it('keeps its verdict in the catalogue when the repository can only be read', async () => {
-    const { backup_id } = backUp('m', 'full', '--repository', 'other');
-    await appliance.stop(); // it holds a lock there
-    sh('mount', '-o', 'remount,ro', root);
-    await appliance.start(settings);
-    try {
-      const done = verify('backup', backup_id);
-      expect(done).toMatchObject({ status: 'completed', result: { bad: 0 } });
-      expect(done.warnings.join()).toContain('could not be written beside');
-      expect(show(backup_id).verified_ok).toBe(true);
-    } finally {
-      await appliance.stop();
-      sh('mount', '-o', 'remount,rw', root);
-      await appliance.start(settings);
-    }
-  });
-
-  it('is refused when there is nothing to look at, or when one is under way', async () => {
-    const post = (body: unknown) => {
-      const { status, body: text } = appliance.rest('POST', '/api/v1/verify', body);
-      return [status, (JSON.parse(text) as { code?: string }).code];
-    };
-    expect(post({ backup_id: 'nothing' })).toEqual([404, 'BACKUP_UNKNOWN']);
-    expect(post({ vm_name: 'nobody' })).toEqual([404, 'VM_UNKNOWN']);
-    expect(post({ repository: 'nowhere' })).toEqual([404, 'REPOSITORY_UNKNOWN']);
-    for (const body of [
-      {},
-      { vm_name: 'm', repository: 'local' },
-      { vm_name: 'm', rate_mib_per_s: 0 },
-      { vm: 'm' },
-    ])
-      expect(post(body)).toEqual([400, 'REQUEST_INVALID']);
-    appliance.json('vm', 'add', 'empty', '--disk', join(work, 'fs'));
-    expect(post({ vm_name: 'empty' })).toEqual([409, 'NOTHING_TO_VERIFY']);
-    const started = appliance.json<Job>('verify', 'vm', 'm', '--rate', '1');
-    await until('it reads', () => job(started.job_id).progress.transferred_bytes >= MIB);
-    expect(post({ vm_name: 'm' })).toEqual([409, 'VERIFY_BUSY']);
-    expect(post({ repository: 'local' })).toEqual([409, 'VERIFY_BUSY']);
-    // a backup does not wait for it
-    expect(backUp('m').disks[0]?.backup_type).toBe('incremental');
-    expect(job(started.job_id).status).toBe('running');
-    expect(appliance.ctl('job', 'cancel', started.job_id).code).toBe(0);
-    expect(appliance.ctl('job', 'watch', started.job_id).code).toBe(130);
-    expect(events('verify.cancelled')).toHaveLength(1);
-    expect(appliance.processes('qemu-storage-daemon')).toHaveLength(1);
-    expect(readdirSync(join(appliance.home, 'run', 'verify'))).toEqual([]);
-    expect(verify('vm', 'm').result.bad).toBe(0);
-  });
-
-  it('under way ends with the daemon and leaves nothing', async () => {
-    const started = appliance.json<Job>('verify', 'vm', 'm', '--rate', '1');
-    await until('it reads', () => job(started.job_id).progress.transferred_bytes >= MIB);
-    await appliance.kill();
-    await appliance.start(settings);
-    expect(job(started.job_id)).toMatchObject({ status: 'failed', error: { code: 'INTERRUPTED' } });
-    expect(readdirSync(join(appliance.home, 'run', 'verify'))).toEqual([]);
-    const again = appliance.json<Job>('verify', 'vm', 'm', '--rate', '1');
-    await until('it reads', () => job(again.job_id).progress.transferred_bytes >= MIB);
-    await appliance.stop();
-    expect(appliance.leftovers()).toEqual([]);
-    expect(readdirSync(join(appliance.home, 'run', 'verify'))).toEqual([]);
-    await appliance.start(settings);
-  });
-});
-
-describe('the scrub', () => {
-  const work = mkdtempSync(join(tmpdir(), 'sd-scrub-'));
-  const appliance = new TestAppliance();
-  const { backUp, show, events, find } = tools(appliance);
-  const disk = join(work, 'disk');
-  const quick = [
-    'exports.backend=storage-daemon',
-    'verify.scrub_percent_per_day=100',
-    'verify.scrub_interval_s=1',
-  ];
-  const health = () =>
-    JSON.parse(appliance.rest('GET', '/api/v1/health').body) as {
-      scrub: { state: string; percent_per_day: number; checked: number; bad: number };
-    };
-  afterAll(async () => {
-    await appliance.dispose();
-    rmSync(work, { recursive: true, force: true });
-  });
-
-  it('verifies what never was, once a round, and goes on after a restart', async () => {
-    writeFileSync(disk, bytesOf('disk', 3 * MIB));
-    await appliance.start(['exports.backend=storage-daemon']);
-    expect(health().scrub).toMatchObject({ state: 'waiting', percent_per_day: 3, checked: 0 });
-    appliance.json('vm', 'add', 'm', '--disk', disk);
-    const ids = [backUp('m').backup_id];
-    for (const round of [1, 2]) {
-      writeFileSync(disk, bytesOf(`round ${round}`, 70_000), { flag: 'r+' });
-      ids.push(backUp('m').backup_id);
-    }
-    await appliance.stop();
-    await appliance.start(quick);
-    await until('all are verified', () => ids.every((id) => show(id).verified_ok === true));
-    expect(health().scrub).toMatchObject({ checked: 3, bad: 0 });
-    const dates = () => ids.map((id) => show(id).verified_at);
-    const before = dates();
-    await appliance.stop();
-    await appliance.start(quick);
-    await sleep(2500);
-    expect(dates()).toEqual(before);
-    expect(health().scrub.checked).toBe(0);
-    expect(
-      appliance.json<{ jobs: { kind: string }[] }>('job', 'list').jobs.some(({ kind }) => kind === 'verify'),
-    ).toBe(false);
-  });
-
-  it('finds a flipped bit by itself, and the next backup becomes a full', async () => {
-    const point = backUp('m', 'full');
-    const layer = find(point.disks[0]?.layer ?? '');
-    flip(layer, placeOf(layer, 2 * MIB));
-    // it may have been looked at already
-    const isFound = () => show(point.backup_id).damaged;
-    if (show(point.backup_id).verified_at === null) await until('it is found', isFound);
-    else appliance.ctl('verify', 'backup', point.backup_id, '--wait');
-    expect(isFound()).toBe(true);
-    expect(events('verify.failed')[0]?.data).toMatchObject({ backup_id: point.backup_id, offset: 2 * MIB });
-    expect(backUp('m').disks[0]?.backup_type).toBe('full');
-  });
-
-  it('is off when told so, and ends with the daemon', async () => {
-    await appliance.stop();
-    expect(appliance.leftovers()).toEqual([]);
-    await appliance.start(['verify.scrub_percent_per_day=0', 'verify.scrub_interval_s=1']);
-    expect(health().scrub.state).toBe('off');
-    expect(appliance.ctl('config', 'show').stdout).toContain('verify.scrub_mib_per_s');
   });
 });
