@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { ask } from './in-process-rest.ts';
 
 const checkout = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 export const bin = (name: string): string => join(checkout, 'bin', name);
@@ -44,9 +45,15 @@ export class TestAppliance {
     for (let round = 0; round < 2400; round += 1) {
       if (this.#daemon.exitCode !== null || this.#daemon.signalCode !== null)
         throw new Error(`the daemon ended: ${this.log()}`);
-      // 4: it is there, and says that somebody should look
-      if (existsSync(socket) && [0, 4].includes(this.ctl('status').code)) return;
-      await sleep(25);
+      // not by a command: each would take the processor from the daemon for a tenth of a second
+      if (
+        await ask(socket, 'GET', '/health').then(
+          () => true,
+          () => false,
+        )
+      )
+        return;
+      await sleep(20);
     }
     throw new Error(`the daemon did not start: ${this.log()}`);
   }
