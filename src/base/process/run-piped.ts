@@ -11,15 +11,18 @@ export interface PipedProcess {
   readonly done: Promise<void>;
 }
 
+interface PipedOptions {
+  readonly cwd?: string;
+  /** Added to the environment. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal;
+}
+
 /** Starts a program whose output is streamed by the caller; the caller sets the time limit. */
-export function runPiped(
-  tool: string,
-  args: readonly string[],
-  options: { cwd?: string; signal?: AbortSignal } = {},
-): PipedProcess {
+export function runPiped(tool: string, args: readonly string[], options: PipedOptions = {}): PipedProcess {
   const child = execa(tool, args, {
     stdin: 'pipe',
-    env: { LC_ALL: 'C' },
+    env: { LC_ALL: 'C', ...options.env },
     detached: true,
     cleanup: true,
     buffer: { stdout: false, stderr: true },

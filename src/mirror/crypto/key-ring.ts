@@ -7,6 +7,7 @@ import {
   randomBytes,
   timingSafeEqual,
 } from 'node:crypto';
+import { giveBack } from '../../base/give-back.ts';
 
 const KEY_BYTES = 32;
 const IV_BYTES = 12;
@@ -107,10 +108,11 @@ export function sealWith(key: Buffer, content: Buffer, aad: string): Buffer {
 function sealInto(target: Buffer, at: number, key: Buffer, content: Buffer, aad: string): number {
   const iv = randomBytes(IV_BYTES);
   const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(aad));
+  const sealed = cipher.update(content);
   let end = at;
   // GCM is a stream: nothing is left for `final`, which only makes the tag
-  for (const piece of [iv, cipher.update(content), cipher.final(), cipher.getAuthTag()])
-    end += piece.copy(target, end);
+  for (const piece of [iv, sealed, cipher.final(), cipher.getAuthTag()]) end += piece.copy(target, end);
+  giveBack(sealed);
   if (end - at !== content.length + SEAL_BYTES) throw new RangeError('a sealed frame does not fit');
   return end - at;
 }
@@ -124,7 +126,9 @@ export function openWith(key: Buffer, sealed: Buffer, aad: string): Buffer | nul
   decipher.setAAD(Buffer.from(aad)).setAuthTag(sealed.subarray(-TAG_BYTES));
   try {
     const content = decipher.update(sealed.subarray(IV_BYTES, -TAG_BYTES));
-    return Buffer.concat([content, decipher.final()]);
+    // of a stream nothing is left; this checks the tag
+    decipher.final();
+    return content;
   } catch {
     return null;
   }

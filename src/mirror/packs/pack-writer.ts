@@ -1,11 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { promisify } from 'node:util';
-import { constants, zstdCompress } from 'node:zlib';
 import type { KeyRing } from '../crypto/key-ring.ts';
 import { encodeFooter } from './pack-footer.ts';
-import { type Codec, type FramePlace, framePurpose, type PackedBlock } from './packed-block.ts';
-
-const compress = promisify(zstdCompress);
+import { type FramePlace, framePurpose, type PackedBlock } from './packed-block.ts';
+import type { Squeezed } from './squeeze-pool.ts';
 
 /** Few requests, and little lost when one has to be sent again. */
 const PACK_BYTES = 20 * 1024 * 1024;
@@ -13,30 +10,6 @@ const PACK_BYTES = 20 * 1024 * 1024;
 const SLACK_BYTES = 3 * 1024 * 1024;
 /** What a pack is made in. */
 export const PACK_BUFFER_BYTES = PACK_BYTES + SLACK_BYTES;
-/** What zstd adds at most to 1 MiB that cannot be compressed, and more. */
-const ZSTD_MARGIN_BYTES = 16 * 1024;
-/** Less gain than this is not worth the work of unpacking. */
-const WORTH_IT = 0.97;
-
-/** Content as it will be stored, before it is sealed. */
-export interface Squeezed {
-  readonly codec: Codec;
-  readonly bytes: Buffer;
-}
-
-/** @param level of zstd; 0: not at all */
-export async function squeeze(content: Buffer, level: number): Promise<Squeezed> {
-  if (level === 0) return { codec: 'raw', bytes: content };
-  const packed = await compress(content, {
-    // in one piece: by default each 16 KiB would be a round through the event loop
-    chunkSize: content.length + ZSTD_MARGIN_BYTES,
-    params: { [constants.ZSTD_c_compressionLevel]: level },
-  });
-  return packed.length < content.length * WORTH_IT
-    ? { codec: 'zstd', bytes: packed }
-    : { codec: 'raw', bytes: content };
-}
-
 /** One pack in the making: frames one after the other, then a footer that lists them. */
 export class PackWriter {
   readonly id = randomUUID();

@@ -1,5 +1,6 @@
 import { createInterface } from 'node:readline';
 import { runPiped } from '../../base/process/run-piped.ts';
+import { transferHeap } from '../../base/process/transfer-heap.ts';
 import { isErrorCode, messageOf, SendenseError } from '../../base/sendense-error.ts';
 import type { MirrorMessage, MirrorTask, TaskProgress, TaskResults } from './mirror-task.ts';
 
@@ -21,7 +22,10 @@ const HEAP_FLAGS = ['--max-old-space-size=192', '--max-semi-space-size=4'];
  * @throws what it failed with; MIRROR_DIED when it ended without a word; CANCELLED
  */
 export async function runTask<T extends MirrorTask>(request: RunTask<T>): Promise<TaskResults[T['task']]> {
-  const child = runPiped(process.execPath, [...HEAP_FLAGS, request.mirrorFile], { signal: request.signal });
+  const child = runPiped(process.execPath, [...HEAP_FLAGS, request.mirrorFile], {
+    env: transferHeap,
+    signal: request.signal,
+  });
   child.stdin.write(`${JSON.stringify(request.task)}\n`);
   let done: { readonly result: unknown } | null = null;
   let failure: SendenseError | null = null;

@@ -65,7 +65,8 @@ export class S3Store implements ObjectStore {
           ...(range ? { Range: `bytes=${range.offset}-${range.offset + range.length - 1}` } : {}),
         }),
       );
-      const body = Buffer.from((await answer.Body?.transformToByteArray()) ?? []);
+      const bytes = (await answer.Body?.transformToByteArray()) ?? new Uint8Array();
+      const body = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
       if (answer.ContentLength !== undefined && body.length !== answer.ContentLength)
         throw Object.assign(new Error('the answer is cut off'), { code: 'IncompleteBody' });
       return { body, etag: answer.ETag ?? '', modifiedAt: answer.LastModified ?? new Date(0) };

@@ -10,13 +10,12 @@ export class BufferPool {
     this.#sizeBytes = sizeBytes;
   }
 
-  /** @returns at least `sizeBytes` long; what it holds is left over from somebody else */
-  take(sizeBytes = this.#sizeBytes): Buffer {
-    if (sizeBytes > this.#sizeBytes) return Buffer.allocUnsafeSlow(sizeBytes);
+  /** What it holds is left over from somebody else. */
+  take(): Buffer {
     return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#sizeBytes);
   }
 
   give(buffer: Buffer): void {
-    if (buffer.length === this.#sizeBytes) this.#free.push(buffer);
+    this.#free.push(buffer);
   }
 }

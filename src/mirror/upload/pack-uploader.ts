@@ -1,9 +1,9 @@
 import { SendenseError } from '../../base/sendense-error.ts';
 import type { MirrorIndex, NewBlock } from '../../catalog/mirrors/mirror-index.ts';
-import { BLOCK_BYTES } from '../../nbd/mover/rows/rows.ts';
 import { layout } from '../layout.ts';
 import type { Mirror } from '../mirror.ts';
-import { PACK_BUFFER_BYTES, PackWriter, type Squeezed, squeeze } from '../packs/pack-writer.ts';
+import { PACK_BUFFER_BYTES, PackWriter } from '../packs/pack-writer.ts';
+import { type Slot, type Squeezed, SqueezePool } from '../packs/squeeze-pool.ts';
 import type { ObjectRetention } from '../store/object-store.ts';
 import type { Pacer } from '../store/pacer.ts';
 import { BufferPool } from './buffer-pool.ts';
@@ -44,8 +44,8 @@ interface Waiting {
   readonly rawBytes: number;
   readonly id: string;
   readonly squeezed: Promise<Squeezed>;
-  /** Holds the content, and what was squeezed when that is the same. */
-  readonly buffer: Buffer;
+  /** Holds the content, then what was squeezed of it. */
+  readonly slot: Slot;
   readonly done: (place: BlockPlace) => void;
 }
 
@@ -53,13 +53,13 @@ interface Waiting {
  * Puts blocks that the mirror has not got into packs and sends those. Blocks go into a pack in the order in which they
  * came, so that what lies together on a disk lies together in the bucket.
  */
-export class PackUploader {
+export class PackUploader implements AsyncDisposable {
   readonly #deps: UploaderDeps;
   readonly #waiting: Waiting[] = [];
   /** Blocks on their way: in the queue or in a pack that is not complete in the bucket yet. */
   readonly #fresh = new Map<string, Promise<BlockPlace>>();
   readonly #sending = new Set<Promise<void>>();
-  readonly #rowBuffers = new BufferPool(BLOCK_BYTES);
+  readonly #rows: SqueezePool;
   readonly #packBuffers = new BufferPool(PACK_BUFFER_BYTES);
   readonly #complete: string[] = [];
   #pack: PackWriter | null = null;
@@ -67,6 +67,7 @@ export class PackUploader {
 
   constructor(deps: UploaderDeps) {
     this.#deps = deps;
+    this.#rows = new SqueezePool(deps.settings.level, ROWS_IN_FLIGHT);
   }
 
   /**
@@ -78,7 +79,7 @@ export class PackUploader {
     rawBytes: number,
     read: (into: Buffer) => Promise<void>,
   ): Promise<{ readonly place: Promise<BlockPlace> }> {
-    const { mirror, index, settings, progress } = this.#deps;
+    const { mirror, index, progress } = this.#deps;
     const idBytes = mirror.keys.blockId(b3, rawBytes);
     const known = index.find(idBytes);
     if (known) {
@@ -93,12 +94,11 @@ export class PackUploader {
     }
     while (this.#waiting.length >= ROWS_IN_FLIGHT) await this.#takeOne();
     const { promise, resolve } = Promise.withResolvers<BlockPlace>();
-    const buffer = this.#rowBuffers.take(rawBytes);
-    const content = buffer.subarray(0, rawBytes);
-    const squeezed = read(content).then(() => squeeze(content, settings.level));
+    const slot = this.#rows.take(rawBytes);
+    const squeezed = read(slot.content).then(() => this.#rows.squeeze(slot));
     squeezed.catch(() => undefined); // told of in its turn
     this.#fresh.set(id, promise);
-    this.#waiting.push({ b3, rawBytes, id, squeezed, buffer, done: resolve });
+    this.#waiting.push({ b3, rawBytes, id, squeezed, slot, done: resolve });
     return { place: promise };
   }
 
@@ -126,6 +126,10 @@ export class PackUploader {
     await Promise.allSettled([...this.#waiting.map(({ squeezed }) => squeezed), ...this.#sending]);
   }
 
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#rows[Symbol.asyncDispose]();
+  }
+
   #check(): void {
     if (this.#failure !== null) throw this.#failure;
     if (this.#deps.signal.aborted) throw new SendenseError('CANCELLED');
@@ -138,7 +142,7 @@ export class PackUploader {
     const squeezed = await next.squeezed;
     this.#pack ??= new PackWriter(this.#deps.mirror.keys, this.#packBuffers.take());
     const place = this.#pack.add(next.b3, next.rawBytes, squeezed);
-    this.#rowBuffers.give(next.buffer);
+    this.#rows.give(next.slot);
     next.done({ packId: this.#pack.id, ...place });
     if (!this.#pack.isFull) return;
     const full = this.#pack;

@@ -82,7 +82,7 @@ async function prepare(
   const { mirror, index, pacer, progress, signal, level, retention } = deps;
   const settings = { level, retention };
   const onPack = (id: string) => session.addPack(id);
-  const uploader = new PackUploader({ mirror, index, settings, pacer, progress, signal, onPack });
+  await using uploader = new PackUploader({ mirror, index, settings, pacer, progress, signal, onPack });
   const finishers: (() => Promise<PreparedPoint>)[] = [];
   try {
     for (const disk of missing) finishers.push(await preparePoint({ ...deps, uploader, condemned }, disk));
