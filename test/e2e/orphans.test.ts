@@ -15,19 +15,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
 import { FuseSource } from '../support/fuse-source.ts';
 import { bytesOf, sh } from '../support/guest-disk.ts';
+import { expectFailure, Operator } from '../support/operator.ts';
 
 const MIB = 1024 * 1024;
 const settings = ['exports.backend=storage-daemon', 'verify.scrub_percent_per_day=0'];
 
-interface Shown {
-  backup_id: string;
-  vm_name: string;
-  damaged: boolean;
-  consistency: string;
-  verified_ok: boolean | null;
-  repository: string;
-  disks: { layer: string; damage: string | null }[];
-}
 interface Orphans {
   plan: string;
   total_bytes: number;
@@ -35,21 +27,8 @@ interface Orphans {
   orphans: { path: string; kind: string; bytes: number; keep: string | null }[];
 }
 
-const backUp = (appliance: TestAppliance, vm: string, type = 'incremental', ...more: string[]) =>
-  appliance.json<Shown>('backup', 'start', '--vm', vm, '--type', type, '--wait', ...more);
 const uuidOf = (appliance: TestAppliance, vm: string) =>
   appliance.json<{ vm_uuid: string }>('vm', 'show', vm).vm_uuid;
-const expectRefused = (appliance: TestAppliance, code: string, exit: number, ...args: string[]) => {
-  const result = appliance.ctl(...args);
-  expect(result.stderr).toContain(`(${code})`);
-  expect(result.code).toBe(exit);
-};
-function expectRestored(appliance: TestAppliance, id: string, original: string): void {
-  const output = `${original}.restored`;
-  appliance.json('restore', 'disk', '--backup-id', id, '--output', output, '--force');
-  sh('cmp', output, original);
-  rmSync(output);
-}
 
 describe('orphans', () => {
   const work = mkdtempSync(join(tmpdir(), 'sd-orphans-'));
@@ -69,9 +48,9 @@ describe('orphans', () => {
     writeFileSync(at('m'), bytesOf('m', 2 * MIB));
     await appliance.start(settings);
     appliance.json('vm', 'add', 'm', '--disk', at('m'));
-    const first = backUp(appliance, 'm').backup_id;
+    const first = new Operator(appliance).backUp('m').backup_id;
     writeFileSync(at('m'), bytesOf('changed', 70_000), { flag: 'r+' });
-    ids = [first, backUp(appliance, 'm').backup_id];
+    ids = [first, new Operator(appliance).backUp('m').backup_id];
     machine = join(root, uuidOf(appliance, 'm'));
     clean = filesOf();
   });
@@ -141,28 +120,16 @@ describe('orphans', () => {
     // not without the plan, not without --yes, and not when something changed since
     expect(appliance.ctl('repository', 'orphans', 'local', '--remove', 'all', '--yes').code).toBe(2);
     expect(appliance.ctl('repository', 'orphans', 'local', '--remove', found.plan).stderr).toContain('--yes');
-    expectRefused(
-      appliance,
+    expectFailure(
+      appliance.ctl('repository', 'orphans', 'local', '--remove', '0'.repeat(12), '--yes'),
       'ORPHANS_CHANGED',
       13,
-      'repository',
-      'orphans',
-      'local',
-      '--remove',
-      '0'.repeat(12),
-      '--yes',
     );
     writeFileSync(join(disk, 'full-20200101-000002.qcow2'), 'more', { flag: 'a' });
-    expectRefused(
-      appliance,
+    expectFailure(
+      appliance.ctl('repository', 'orphans', 'local', '--remove', found.plan, '--yes'),
       'ORPHANS_CHANGED',
       13,
-      'repository',
-      'orphans',
-      'local',
-      '--remove',
-      found.plan,
-      '--yes',
     );
     expect(filesOf()).toEqual(before);
 
@@ -182,7 +149,7 @@ describe('orphans', () => {
     rmSync(join(root, '11111111-2222-4333-8444-666666666666'));
     expect(readdirSync(at('outside'))).toHaveLength(2);
     expect(appliance.json<{ result: { bad: number } }>('verify', 'vm', 'm', '--wait').result.bad).toBe(0);
-    expectRestored(appliance, ids[1] ?? '', at('m'));
+    new Operator(appliance).expectRestored(ids[1] ?? '', 0, at('m'));
   });
 
   it('are not the layers of a backup whose manifest cannot be read', () => {
@@ -199,7 +166,7 @@ describe('orphans', () => {
     expect(remove(found.plan).code).toBe(0);
     writeFileSync(manifest, content);
     expect(filesOf()).toEqual(clean);
-    expectRestored(appliance, ids[1] ?? '', at('m'));
+    new Operator(appliance).expectRestored(ids[1] ?? '', 0, at('m'));
   });
 
   it('are layers without a manifest, but never what a tombstone, a journal or a child names', () => {

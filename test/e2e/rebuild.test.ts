@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestAppliance } from '../support/appliance.ts';
 import { bytesOf, sh } from '../support/guest-disk.ts';
+import { expectFailure, Operator } from '../support/operator.ts';
 
 const MIB = 1024 * 1024;
 const settings = ['exports.backend=storage-daemon', 'verify.scrub_percent_per_day=0'];
@@ -40,23 +41,10 @@ interface Rebuilt {
     names: Record<string, string[]>;
   };
 }
-const backUp = (appliance: TestAppliance, vm: string, type = 'incremental', ...more: string[]) =>
-  appliance.json<Shown>('backup', 'start', '--vm', vm, '--type', type, '--wait', ...more);
 const list = (appliance: TestAppliance) =>
   appliance.json<{ backups: Shown[] }>('backup', 'list', '--status', 'completed').backups;
 const uuidOf = (appliance: TestAppliance, vm: string) =>
   appliance.json<{ vm_uuid: string }>('vm', 'show', vm).vm_uuid;
-const expectRefused = (appliance: TestAppliance, code: string, exit: number, ...args: string[]) => {
-  const result = appliance.ctl(...args);
-  expect(result.stderr).toContain(`(${code})`);
-  expect(result.code).toBe(exit);
-};
-function expectRestored(appliance: TestAppliance, id: string, original: string): void {
-  const output = `${original}.restored`;
-  appliance.json('restore', 'disk', '--backup-id', id, '--output', output, '--force');
-  sh('cmp', output, original);
-  rmSync(output);
-}
 
 describe('rebuild and attach', () => {
   const work = mkdtempSync(join(tmpdir(), 'sd-rebuild-'));
@@ -75,7 +63,7 @@ describe('rebuild and attach', () => {
     one.json('vm', 'add', 'm', '--disk', at('m'));
     for (const round of [0, 1, 2]) {
       writeFileSync(at('m'), bytesOf(`round ${round}`, 70_000), { flag: 'r+' });
-      ids.push(backUp(one, 'm').backup_id);
+      ids.push(new Operator(one).backUp('m').backup_id);
       cpSync(at('m'), at(`m.${round}`));
     }
     one.json('verify', 'vm', 'm', '--wait');
@@ -97,7 +85,7 @@ describe('rebuild and attach', () => {
 
   it('attaches a copy on another appliance, with verdicts, and refuses one that is listed already', () => {
     cpSync(backups, at('copy'), { recursive: true, preserveTimestamps: true });
-    expectRefused(one, 'REPOSITORY_IS_COPY', 13, 'repository', 'attach', 'copy', '--path', at('copy'));
+    expectFailure(one.ctl('repository', 'attach', 'copy', '--path', at('copy')), 'REPOSITORY_IS_COPY', 13);
     writeFileSync(at('n'), bytesOf('n', MIB));
     // the name is taken here
     other.json('vm', 'add', 'm', '--disk', at('n'));
@@ -109,7 +97,7 @@ describe('rebuild and attach', () => {
     expect(
       list(other).map(({ backup_id, verified_ok, repository }) => [backup_id, verified_ok, repository]),
     ).toEqual(ids.toReversed().map((id) => [id, true, 'copy']));
-    for (const [index, id] of ids.entries()) expectRestored(other, id, at(`m.${index}`));
+    for (const [index, id] of ids.entries()) new Operator(other).expectRestored(id, 0, at(`m.${index}`));
     expect(other.json<Rebuilt>('repository', 'rebuild', 'copy').result).toMatchObject({
       updated: 0,
       removed: 0,
@@ -117,38 +105,42 @@ describe('rebuild and attach', () => {
   });
 
   it('knows a repository that moved while it was away', async () => {
-    expectRefused(other, 'REPOSITORY_IS_COPY', 13, 'repository', 'attach', 'twice', '--path', at('copy'));
+    expectFailure(other.ctl('repository', 'attach', 'twice', '--path', at('copy')), 'REPOSITORY_IS_COPY', 13);
     await other.stop();
     renameSync(at('copy'), at('moved'));
     await other.start(settings);
-    expectRefused(other, 'REPOSITORY_IS_COPY', 13, 'repository', 'attach', 'twice', '--path', at('moved'));
+    expectFailure(
+      other.ctl('repository', 'attach', 'twice', '--path', at('moved')),
+      'REPOSITORY_IS_COPY',
+      13,
+    );
     expect(other.json('repository', 'attach', 'copy', '--path', at('moved'))).toMatchObject({ backups: 3 });
-    expectRestored(other, ids[2] ?? '', at('m.2'));
+    new Operator(other).expectRestored(ids[2] ?? '', 0, at('m.2'));
   });
 
   it('attaches nothing that is no repository, and makes none', () => {
     mkdirSync(at('empty'));
     for (const path of [at('empty'), at('nowhere'), at('n')])
-      expectRefused(other, 'REPOSITORY_UNAVAILABLE', 21, 'repository', 'attach', 'x', '--path', path);
+      expectFailure(other.ctl('repository', 'attach', 'x', '--path', path), 'REPOSITORY_UNAVAILABLE', 21);
     expect(readdirSync(at('empty'))).toEqual([]);
     expect(existsSync(at('nowhere'))).toBe(false);
     mkdirSync(at('newer'));
     const id = '70850b8f-2042-413e-978a-25a6b54878c7';
     const document = { format: 9, repository_id: id, created_at: '2026-11-20T22:00:00.000Z' };
     writeFileSync(join(at('newer'), 'repository.json'), JSON.stringify(document));
-    expectRefused(other, 'FORMAT_TOO_NEW', 20, 'repository', 'attach', 'x', '--path', at('newer'));
-    expectRefused(other, 'REPOSITORY_UNKNOWN', 10, 'repository', 'rebuild', 'x');
+    expectFailure(other.ctl('repository', 'attach', 'x', '--path', at('newer')), 'FORMAT_TOO_NEW', 20);
+    expectFailure(other.ctl('repository', 'rebuild', 'x'), 'REPOSITORY_UNKNOWN', 10);
   });
 
   it('adds a machine that was copied in while the daemon ran', () => {
-    backUp(other, 'm', 'full');
+    new Operator(other).backUp('m', 'full');
     const uuid = uuidOf(other, 'm');
     cpSync(join(other.home, 'backups', uuid), join(backups, uuid), { recursive: true });
     const { result } = rebuild();
     expect(result).toMatchObject({ machines: 2, added: 1, updated: 0, removed: 0 });
     const added = list(one).find((backup) => backup.backup_id === result.names['added']?.[0]);
     expect(added?.vm_name).toBe('m');
-    expectRestored(one, added?.backup_id ?? '', at('n'));
+    new Operator(one).expectRestored(added?.backup_id ?? '', 0, at('n'));
     rmSync(join(backups, uuid), { recursive: true });
     const again = rebuild();
     expect(again.result).toMatchObject({ machines: 1, removed: 1, names: { removed: [added?.backup_id] } });
@@ -168,7 +160,8 @@ describe('rebuild and attach', () => {
     renameSync(`${layer}.away`, layer);
     expect(rebuild().result).toMatchObject({ updated: 2 });
     expect(list(one).map(({ damaged }) => damaged)).toEqual([false, false, false]);
-    for (const [index, id] of [first, middle, last].entries()) expectRestored(one, id, at(`m.${index}`));
+    for (const [index, id] of [first, middle, last].entries())
+      new Operator(one).expectRestored(id, 0, at(`m.${index}`));
   });
 
   it('removes rows only when the manifest is gone, not when it cannot be read', () => {
@@ -186,7 +179,7 @@ describe('rebuild and attach', () => {
     expect(list(one)).toHaveLength(2);
     writeFileSync(manifest(last), content);
     expect(rebuild().result).toMatchObject({ added: 1, names: { added: [last] } });
-    expectRestored(one, last, at('m.2'));
+    new Operator(one).expectRestored(last, 0, at('m.2'));
 
     const description = join(backups, uuidOf(one, 'm'), 'vm.json');
     renameSync(description, `${description}.away`);
